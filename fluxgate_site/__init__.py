@@ -1,0 +1,1 @@
+"""The site: settings, doors, URLs. No business rules. The composition root for HTTP."""

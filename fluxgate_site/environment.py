@@ -1,0 +1,77 @@
+"""Every setting of the site, typed, with its default for development.
+
+Read, strongest first, from the process environment, `.env`, and `.fluxgate/stack.env`
+(written by `manage.py stack up`). A bad value ends the start with pydantic's list of what
+is wrong. `.env.example` documents each variable; a test holds the two together.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Known to everybody who reads the source: `fluxgate.E001` refuses it in production.
+INSECURE_SECRET = "insecure-development-secret-do-not-use-in-production"  # noqa: S105
+
+
+def _items(value: str) -> str:
+    return ",".join(item.strip() for item in value.split(",") if item.strip())
+
+
+CommaSeparated = Annotated[str, NoDecode, AfterValidator(_items)]
+
+
+class Environment(BaseSettings):
+    """`FLUXGATE_<FIELD>` in the environment is `settings.FLUXGATE.<field>` in the code."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLUXGATE_",
+        env_file=(BASE_DIR / ".fluxgate" / "stack.env", BASE_DIR / ".env"),
+        extra="ignore",
+        frozen=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    secret_key: str = INSECURE_SECRET
+    allowed_hosts: CommaSeparated = "localhost,127.0.0.1,[::1]"
+    trusted_origins: CommaSeparated = ""
+    https: bool = False
+    time_zone: str = "UTC"
+
+    bind: str = "127.0.0.1:8000"
+    web_workers: PositiveInt = 2
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
+
+    database_url: str = "postgresql://fluxgate@127.0.0.1:5432/fluxgate"
+    database_pool_max: PositiveInt = 8
+
+    gate_url: str = "redis://127.0.0.1:6379/0"
+    gate_timeout_ms: PositiveInt = 250
+    cache_url: str = "redis://127.0.0.1:6380/0"
+
+    kafka_brokers: CommaSeparated = "127.0.0.1:9092"
+    kafka_topic: str = Field(default="orders", pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    kafka_partitions: PositiveInt = 12
+    kafka_replication: PositiveInt = 1
+    kafka_group: str = "fulfillment"
+    kafka_linger_ms: float = Field(default=1, ge=0)
+    kafka_fetch_wait_ms: PositiveInt = 500
+
+    promise_seconds: PositiveFloat = 2.0
+    fulfillment_batch: PositiveInt = 500
+    sweep_after_seconds: PositiveFloat = 5.0
+
+    token_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"
+    token_keys: dict[str, str] = {"development": INSECURE_SECRET}
+    token_issuer: str = "https://shop.example"  # noqa: S105
+    token_audience: str = "flux-gate"  # noqa: S105
+
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"

@@ -1,0 +1,179 @@
+"""Django's settings, derived from `fluxgate_site.environment`; nothing else reads the environment."""
+
+import structlog
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import ValidationError
+
+from fluxgate_site.environment import BASE_DIR, Environment
+
+try:
+    FLUXGATE = Environment()
+except ValidationError as error:
+    lines = "\n".join(
+        f"  FLUXGATE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+    )
+    raise SystemExit(f"fluxgate: the settings are not usable:\n{lines}") from None
+
+DEBUG = False
+SECRET_KEY = FLUXGATE.secret_key
+ALLOWED_HOSTS = FLUXGATE.allowed_hosts.split(",")
+CSRF_TRUSTED_ORIGINS = [origin for origin in FLUXGATE.trusted_origins.split(",") if origin]
+
+INSTALLED_APPS = [
+    "unfold",  # before the admin: it replaces the admin's templates
+    "unfold.contrib.filters",
+    "unfold.contrib.import_export",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "import_export",
+    "sales",
+    "waitingroom",
+    "orders",
+    "management",
+    "fluxgate_site",
+]
+
+# The pages' middleware. The API runs behind its own door without any (fluxgate_site/doors.py).
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "fluxgate_site.urls"
+ASGI_APPLICATION = "fluxgate_site.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+_database = conninfo_to_dict(FLUXGATE.database_url)
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _database.get("dbname", ""),
+        "USER": _database.get("user", ""),
+        "PASSWORD": _database.get("password", ""),
+        "HOST": _database.get("host", ""),
+        "PORT": str(_database.get("port", "")),
+        # The pool refuses persistent connections beside it: CONN_MAX_AGE stays 0.
+        "OPTIONS": {"pool": {"min_size": 0, "max_size": FLUXGATE.database_pool_max, "timeout": 5}},
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": FLUXGATE.cache_url,
+        "OPTIONS": {
+            "IGNORE_EXCEPTIONS": True,  # a cache that is down makes pages slower, never wrong
+            "SOCKET_CONNECT_TIMEOUT": 0.25,
+            "SOCKET_TIMEOUT": 0.25,
+        },
+    }
+}
+# cached_db, not cache: an operator stays signed in when the cache is lost mid-sale.
+SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = FLUXGATE.time_zone
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# Outside production the pages come straight from the source folders, without collectstatic.
+WHITENOISE_USE_FINDERS = not FLUXGATE.production
+WHITENOISE_AUTOREFRESH = False
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = FLUXGATE.https
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if FLUXGATE.https else None
+SECURE_HSTS_SECONDS = 31_536_000 if FLUXGATE.https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = FLUXGATE.https
+
+UNFOLD = {
+    "SITE_TITLE": "Flux-Gate",
+    "SITE_HEADER": "Flux-Gate",
+    "SITE_SUBHEADER": "Flash sales",
+    "SITE_SYMBOL": "bolt",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+_renderer = (
+    structlog.processors.JSONRenderer()
+    if FLUXGATE.log_format == "json"
+    else structlog.dev.ConsoleRenderer(colors=False)
+)
+_shared = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.stdlib.ExtraAdder(),
+]
+structlog.configure(
+    processors=[*_shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "structlog": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _shared,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _renderer,
+            ],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
+    "root": {"handlers": ["stderr"], "level": FLUXGATE.log_level},
+    "loggers": {
+        # A refused request is not an incident: the metrics count it.
+        "django.request": {"level": "ERROR"},
+    },
+}

@@ -1,0 +1,1 @@
+"""Demand: claims, the log, the API that places an order, fulfillment, reconciliation."""

@@ -1,0 +1,103 @@
+"""The order book: what became of every claim, and how far the log has been read.
+
+`Position` lives beside the rows it produced, so that both commit or roll back together: a
+redelivered batch, a zombie consumer and a restored backup all meet the same compare-and-set.
+"""
+
+from django.db import models
+from django.db.models.functions import Now
+from django.db.models import Q
+
+from sales.models import Sale
+
+
+class OrderState(models.TextChoices):
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+
+
+class Order(models.Model):
+    """One claim's outcome. `id` is uuid5(sale, customer, Idempotency-Key): a retry meets its own row."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="orders")
+    customer = models.CharField(max_length=255)
+    quantity = models.PositiveIntegerField()
+    unit_price = models.DecimalField(max_digits=12, decimal_places=2)
+    currency = models.CharField(max_length=3)
+    state = models.CharField(max_length=16, choices=OrderState)
+    reason = models.CharField(max_length=32, blank=True)
+    pool = models.PositiveSmallIntegerField(default=0)
+    epoch = models.BigIntegerField()
+    claimed_at = models.DateTimeField()
+    written_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-claimed_at"]
+        indexes = [
+            models.Index(fields=["sale", "state"], name="order_sale_state"),
+            models.Index(fields=["customer", "-claimed_at"], name="order_customer"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="order_quantity_positive"),
+            models.CheckConstraint(condition=Q(state__in=OrderState.values), name="order_state_known"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class OrderEvent(models.Model):
+    """Each change of an order, written in the same transaction. Append-only, by a trigger."""
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
+    at = models.DateTimeField(db_default=Now())
+    state = models.CharField(max_length=16, choices=OrderState)
+    reason = models.CharField(max_length=32, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} {self.state}"
+
+
+class Position(models.Model):
+    """The next offset to fulfill of one partition. Moved only from the expected value."""
+
+    topic = models.CharField(max_length=249)
+    partition = models.PositiveIntegerField()
+    next_offset = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["topic", "partition"], name="position_of_partition"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}@{self.next_offset}"
+
+
+class ParkedRecord(models.Model):
+    """A record fulfillment could not use, kept whole: nothing read from the log is ever dropped."""
+
+    topic = models.CharField(max_length=249)
+    partition = models.PositiveIntegerField()
+    offset = models.BigIntegerField()
+    key = models.BinaryField(default=bytes)
+    value = models.BinaryField(default=bytes)
+    headers = models.JSONField(default=list)
+    cause = models.CharField(max_length=500)
+    parked_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-parked_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["topic", "partition", "offset"], name="parked_record_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}@{self.offset}"

@@ -1,0 +1,1 @@
+"""Patience: shedding, and the static pages people wait on."""
