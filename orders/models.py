@@ -5,8 +5,8 @@ redelivered batch, a zombie consumer and a restored backup all meet the same com
 """
 
 from django.db import models
-from django.db.models.functions import Now
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from sales.models import Sale
 
@@ -94,9 +94,7 @@ class ParkedRecord(models.Model):
     class Meta:
         ordering = ["-parked_at"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["topic", "partition", "offset"], name="parked_record_once"
-            ),
+            models.UniqueConstraint(fields=["topic", "partition", "offset"], name="parked_record_once"),
         ]
 
     def __str__(self) -> str:

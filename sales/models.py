@@ -73,7 +73,9 @@ class Sale(models.Model):
         max_digits=12, decimal_places=2, validators=[MinValueValidator(Decimal(0))]
     )
     currency = models.CharField(
-        max_length=3, default="EUR", validators=[RegexValidator(r"^[A-Z]{3}$", "Three capital letters (ISO 4217).")]
+        max_length=3,
+        default="EUR",
+        validators=[RegexValidator(r"^[A-Z]{3}$", "Three capital letters (ISO 4217).")],
     )
     limit_per_customer = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1)])
     admission_rate = models.PositiveIntegerField(
@@ -82,7 +84,9 @@ class Sale(models.Model):
         help_text="Attempts per second that reach the units; the rest is sent to the waiting room.",
     )
     burst = models.PositiveIntegerField(
-        default=4000, validators=[MinValueValidator(1)], help_text="Attempts let in at once after a quiet moment."
+        default=4000,
+        validators=[MinValueValidator(1)],
+        help_text="Attempts let in at once after a quiet moment.",
     )
     state = models.CharField(max_length=16, choices=SaleState, default=SaleState.DRAFT, editable=False)
     epoch = models.BigIntegerField(default=0, editable=False, help_text="Of the last arming.")
@@ -94,7 +98,9 @@ class Sale(models.Model):
         ordering = ["-opens_at"]
         verbose_name = "sale window"
         constraints = [
-            models.CheckConstraint(condition=Q(closes_at__gt=F("opens_at")), name="sale_closes_after_opening"),
+            models.CheckConstraint(
+                condition=Q(closes_at__gt=F("opens_at")), name="sale_closes_after_opening"
+            ),
             models.CheckConstraint(condition=Q(allotment__gt=0), name="sale_allotment_positive"),
             models.CheckConstraint(
                 condition=Q(sold__gte=0, sold__lte=F("allotment")), name="sale_never_oversold"
