@@ -1,0 +1,130 @@
+"""The wire format of the log: version 1, pinned by `tests/orders/golden/`.
+
+A record's value is one JSON object, tagged by `type`, with the version in `v`. Decoding is
+strict: an unknown field, a missing one or a wrong type raises `BadRecord`, and that is the
+poison check. CloudEvents attributes travel as headers (binary mode of the Kafka binding of
+CloudEvents 1.0), beside the W3C `traceparent` of the request when there was one.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NamedTuple
+from uuid import UUID, uuid5
+
+import msgspec
+
+VERSION = 1
+SOURCE = "/flux-gate/gate"  # ce_source
+CONTENT_TYPE = "application/json"
+
+Units = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Customer = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Money = Annotated[Decimal, msgspec.Meta(description="decimal string, two places")]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="claim"):
+    """What the gate granted. `claimed_at` is UTC on the gate's clock, to the millisecond."""
+
+    v: Literal[1]
+    order_id: UUID
+    sale_id: UUID
+    product_id: int
+    user_id: Customer
+    quantity: Units
+    unit_price: Money
+    currency: str
+    pool: int
+    epoch: int
+    claimed_at: Timestamp
+
+
+class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="cancel"):
+    """A wish to give an order's units back. Whichever the log shows first, claim or cancel, wins.
+
+    It carries the whole claim, so that a cancel read before its claim can still write the row
+    that makes the claim lose.
+    """
+
+    v: Literal[1]
+    claim: Claim
+    reason: Literal["buyer", "operator"]
+    cancelled_at: Timestamp
+
+
+Message = Claim | Cancel
+
+
+class Record(NamedTuple):
+    """What is appended to the log: the partition and key of the pool, the value, the headers."""
+
+    partition: int
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class BadRecord(ValueError):
+    """The value is not a message of this version. The text says why, in one line."""
+
+
+class UnknownVersion(BadRecord):
+    """The value claims a version that this code does not know: a newer release wrote it."""
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+_encoder = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical")
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_version: Callable[[bytes], _Version] = msgspec.json.Decoder(_Version).decode
+
+
+def order_id(sale_id: UUID, customer: str, idempotency_key: str) -> UUID:
+    """The id every book knows the order by: the same for the same sale, customer and key, after any loss.
+
+    The length prefix keeps ("a", "b:c") and ("a:b", "c") apart.
+    """
+    return uuid5(sale_id, f"{len(customer)}:{customer}:{idempotency_key}")
+
+
+def pool_key(sale_id: UUID, pool: int) -> bytes:
+    """The record key: the pool, so that all that happens to one counter is totally ordered."""
+    return f"{sale_id}:{pool}".encode()
+
+
+def encode(message: Message, partition: int, traceparent: str | None = None) -> Record:
+    claim = message if isinstance(message, Claim) else message.claim
+    at = message.claimed_at if isinstance(message, Claim) else message.cancelled_at
+    kind = "claimed" if isinstance(message, Claim) else "cancel-requested"
+    attributes: list[tuple[str, Any]] = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", f"{claim.order_id}:{kind}"),
+        ("ce_source", SOURCE),
+        ("ce_type", f"com.fluxgate.order.{kind}.v1"),
+        ("ce_time", at.isoformat().replace("+00:00", "Z")),
+        ("ce_subject", str(claim.sale_id)),
+        ("content-type", CONTENT_TYPE),
+    ]
+    if traceparent:
+        attributes.append(("traceparent", traceparent))
+    headers = [(name, value.encode()) for name, value in attributes]
+    return Record(partition, pool_key(claim.sale_id, claim.pool), _encoder.encode(message), headers)
+
+
+def decode(value: bytes | None) -> Message:
+    """The message in a record's value.
+
+    Raises UnknownVersion when the version is another one, BadRecord for everything else.
+    """
+    if value is None:
+        raise BadRecord("the value is empty")
+    try:
+        version = _version(value).v
+        if version != VERSION:
+            raise UnknownVersion(f"version {version}, this release reads version {VERSION}")
+        return _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRecord(str(error)) from None
