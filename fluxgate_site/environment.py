@@ -59,12 +59,13 @@ class Environment(BaseSettings):
     kafka_group: str = "fulfillment"
     kafka_linger_ms: float = Field(default=1, ge=0)
     kafka_fetch_wait_ms: PositiveInt = 500
+    kafka_session_ms: PositiveInt = 6000
 
     promise_seconds: PositiveFloat = 2.0
     fulfillment_batch: PositiveInt = 500
     sweep_after_seconds: PositiveFloat = 5.0
 
-    token_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"
+    token_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"  # noqa: S105
     token_keys: dict[str, str] = {"development": INSECURE_SECRET}
     token_issuer: str = "https://shop.example"  # noqa: S105
     token_audience: str = "flux-gate"  # noqa: S105

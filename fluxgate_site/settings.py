@@ -138,12 +138,12 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
 }
 
-_renderer = (
+_renderer: structlog.typing.Processor = (
     structlog.processors.JSONRenderer()
     if FLUXGATE.log_format == "json"
     else structlog.dev.ConsoleRenderer(colors=False)
 )
-_shared = [
+_shared: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,

@@ -88,6 +88,11 @@ class Sale(models.Model):
         validators=[MinValueValidator(1)],
         help_text="Attempts let in at once after a quiet moment.",
     )
+    admission_required = models.BooleanField(
+        "waiting room is on",
+        default=False,
+        help_text="Only buyers whom the waiting room has admitted reach the units.",
+    )
     state = models.CharField(max_length=16, choices=SaleState, default=SaleState.DRAFT, editable=False)
     epoch = models.BigIntegerField(default=0, editable=False, help_text="Of the last arming.")
     armed_at = models.DateTimeField(null=True, editable=False)

@@ -114,6 +114,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "admission_required",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Only buyers whom the waiting room has admitted reach the units.",
+                        verbose_name="waiting room is on",
+                    ),
+                ),
+                (
                     "state",
                     models.CharField(
                         choices=[

@@ -1,0 +1,276 @@
+"""Running a sale day: each step of a sale's life is one function, for the admin and for commands.
+
+Where both books change, the order of the two is the safety argument. Towards selling, the
+database moves first: a crash in between leaves the gate shut, and the step may be repeated.
+Towards stopping, the gate moves first: when `pause` has returned there is no new claim (I7).
+Every step is a conditional UPDATE whose row count is believed, and writes a SaleEvent.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import redis
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from sales import topic
+from sales.gate import (
+    DIRECTORY,
+    Facts,
+    GateUnreachable,
+    Image,
+    connect,
+    image,
+    pool_keys,
+    reaching,
+    script,
+    seal,
+    to_ms,
+)
+from sales.models import Product, Sale, SaleEvent, SaleState
+
+
+_GATE_GONE = "The gate of this sale is gone or of another arming: nothing sells, and nothing was changed."
+
+
+class Refused(Exception):
+    """The step cannot be taken. The text is one clear line for the operator; nothing was changed."""
+
+
+def schedule(sale: Sale, *, actor: str, reason: str = "") -> None:
+    """draft -> scheduled: the sale becomes public. Raises Refused."""
+    with _gate() as client, transaction.atomic():
+        _move(sale, [SaleState.DRAFT], SaleState.SCHEDULED, "schedule", actor, reason)
+        _publish(client, sale)
+
+
+def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
+    """draft | scheduled -> armed: takes the allotment out of the product and builds the gate.
+
+    Repeating it after a crash in between finishes the work. Raises Refused: not enough stock,
+    armed already, Redis or Kafka not there.
+    """
+    sale.refresh_from_db()
+    try:
+        topic.check_topic()  # a gate without a log would promise what nobody writes down
+    except topic.TopicUnavailable as error:
+        raise Refused(f"The log is not ready: {error}") from None
+    if sale.closes_at <= timezone.now():
+        raise Refused("The window of this sale is over already.")
+    with _gate() as client:
+        with reaching():
+            known = client.hget(pool_keys(sale.id).gate, "epoch")
+        # Above everything either book has seen, and above a database restored from a backup.
+        epoch = max(sale.epoch, int(known or 0), int(time.time() * 1000)) + 1  # type: ignore[arg-type]
+        with transaction.atomic():
+            if sale.state != SaleState.ARMING:
+                _take_allotment(sale)
+            _move(
+                sale,
+                [SaleState.DRAFT, SaleState.SCHEDULED, SaleState.ARMING],
+                SaleState.ARMING,
+                "arm",
+                actor,
+                reason,
+                epoch=epoch,
+            )
+        _build_gate(client, sale)
+    _move(sale, [SaleState.ARMING], SaleState.ARMED, "armed", actor, "", armed_at=timezone.now())
+
+
+def open_sale(sale: Sale, *, actor: str, reason: str = "") -> None:
+    """armed -> open. The sale sells as soon as its window is open as well. Raises Refused."""
+    _switch_on(sale, [SaleState.ARMED], "open", actor, reason)
+
+
+def resume(sale: Sale, *, actor: str, reason: str = "") -> None:
+    """paused -> open. Raises Refused."""
+    _switch_on(sale, [SaleState.PAUSED], "resume", actor, reason)
+
+
+def pause(sale: Sale, *, actor: str, reason: str = "") -> None:
+    """open -> paused. When it has returned no new claim is granted. Raises Refused."""
+    _require(sale, [SaleState.OPEN], "pause")
+    with _gate() as client:
+        _switch(client, sale, "paused")
+        _move(sale, [SaleState.OPEN], SaleState.PAUSED, "pause", actor, reason)
+
+
+def close(sale: Sale, *, actor: str, reason: str = "") -> None:
+    """armed | open | paused -> closed, by way of closing while claims are still being written down.
+
+    Repeating it on a sale that is closing finishes the work. Raises Refused.
+    """
+    stoppable = [SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED]
+    _require(sale, [*stoppable, SaleState.CLOSING], "close")
+    with _gate() as client:
+        _switch(client, sale, "closed")
+        if sale.state != SaleState.CLOSING:
+            _move(sale, stoppable, SaleState.CLOSING, "close", actor, reason)
+        if not _unwritten(image(client, sale.id)):
+            _move(sale, [SaleState.CLOSING], SaleState.CLOSED, "closed", actor, "")
+
+
+def change_stock(product: Product, delta: int, *, actor: str, reason: str = "") -> None:
+    """Adds units to the product's stock, or takes them out of it; never an absolute number.
+
+    Two operators who add at the same time both count. Raises Refused below zero.
+    """
+    if delta == 0:
+        raise Refused("A change of 0 units changes nothing.")
+    with transaction.atomic():
+        moved = Product.objects.filter(pk=product.pk, stock__gte=-delta, stock__lte=2**31 - 1 - delta).update(
+            stock=F("stock") + delta, updated_at=timezone.now()
+        )
+        product.refresh_from_db()
+        if not moved:
+            raise Refused(
+                f"{product.sku} has {product.stock} units of stock; it cannot change by {delta:+d}."
+            )
+        SaleEvent.objects.create(
+            product=product,
+            actor=actor,
+            action="change_stock",
+            reason=reason,
+            detail={"delta": delta, "stock": product.stock},
+        )
+
+
+def facts(sale: Sale) -> Facts:
+    """What the web processes are told of a sale, without its seal."""
+    return Facts(
+        sale_id=sale.id,
+        slug=sale.slug,
+        product_id=sale.product_id,
+        unit_price=str(sale.unit_price),
+        currency=sale.currency,
+        opens_at=to_ms(sale.opens_at),
+        closes_at=to_ms(sale.closes_at),
+        partition=topic.partition_of(sale.id),
+    )
+
+
+@contextmanager
+def _gate() -> Iterator[redis.Redis]:
+    """A client of the gate that has answered, or Refused: no step begins without one."""
+    client = connect()
+    try:
+        with reaching():
+            client.ping()
+        yield client
+    except GateUnreachable as error:
+        raise Refused(f"Repeat this when the gate is back: {error}") from None
+    finally:
+        client.close()
+
+
+def _take_allotment(sale: Sale) -> None:
+    taken = Product.objects.filter(pk=sale.product_id, stock__gte=sale.allotment).update(
+        stock=F("stock") - sale.allotment, updated_at=timezone.now()
+    )
+    if not taken:
+        stock = Product.objects.values_list("stock", flat=True).get(pk=sale.product_id)
+        raise Refused(f"The product has {stock} units of stock; this sale needs {sale.allotment}.")
+
+
+def _build_gate(client: redis.Redis, sale: Sale) -> None:
+    """Loads the gate under the sale's new epoch and publishes its seal. The order matters: a web
+    process must not learn a seal before the gate that it opens stands."""
+    with reaching():
+        information: Any = client.info("replication")
+        text, sha = seal(sale.epoch, information["master_replid"])
+        fields = {
+            "opens_at": to_ms(sale.opens_at),
+            "closes_at": to_ms(sale.closes_at),
+            "limit": sale.limit_per_customer,
+            "rate": sale.admission_rate,
+            "admission_required": int(sale.admission_required),
+        }
+        flat = [item for pair in fields.items() for item in pair]
+        reply = client.eval(
+            script("arm"), 4, *pool_keys(sale.id), sale.epoch, sale.allotment, sale.burst, *flat
+        )
+        if reply != "armed":
+            raise Refused("The gate holds a later arming of this sale; look at its history.")
+        client.script_load(text)
+    _publish(client, sale, epoch=sale.epoch, seal=sha)
+
+
+def _publish(client: redis.Redis, sale: Sale, **sealed: Any) -> None:
+    published = msgspec.structs.replace(facts(sale), **sealed)
+    with reaching():
+        client.hset(DIRECTORY, sale.slug, msgspec.json.encode(published).decode())
+
+
+def republish(sale: Sale) -> None:
+    """Tells the web processes that a scheduled sale's facts have changed. Raises Refused."""
+    if sale.state == SaleState.SCHEDULED:
+        with _gate() as client:
+            _publish(client, sale)
+
+
+def _switch_on(sale: Sale, sources: list[SaleState], action: str, actor: str, reason: str) -> None:
+    # A sale that is open already may be a step that crashed half-way: the gate is told again.
+    _require(sale, [*sources, SaleState.OPEN], action)
+    with _gate() as client:
+        standing = image(client, sale.id)
+        if standing is None or standing.epoch != sale.epoch:
+            raise Refused(_GATE_GONE)
+        if sale.state != SaleState.OPEN:
+            _move(sale, sources, SaleState.OPEN, action, actor, reason)
+        _switch(client, sale, "open")
+
+
+def _switch(client: redis.Redis, sale: Sale, state: str) -> None:
+    with reaching():
+        reply = client.eval(script("switch"), 1, pool_keys(sale.id).gate, sale.epoch, state)
+    if reply != "switched":
+        raise Refused(_GATE_GONE)
+
+
+def _unwritten(standing: Image | None) -> int:
+    """Units that are granted but not yet in the order book."""
+    return standing.held + standing.queued if standing else 0
+
+
+def _require(sale: Sale, sources: Iterable[SaleState], action: str) -> None:
+    sale.refresh_from_db()
+    if sale.state not in sources:
+        raise Refused(_not_now(sale, action))
+
+
+def _not_now(sale: Sale, action: str) -> str:
+    return f"“{sale.slug}” is {sale.get_state_display().lower()}: “{action}” is not possible now."
+
+
+def _move(
+    sale: Sale,
+    sources: Iterable[SaleState],
+    target: SaleState,
+    action: str,
+    actor: str,
+    reason: str,
+    **values: Any,
+) -> None:
+    """One conditional UPDATE along the state machine, with its event. Raises Refused when no row moved."""
+    before = sale.state
+    with transaction.atomic():
+        moved = Sale.objects.filter(pk=sale.pk, state__in=sources).update(
+            state=target, updated_at=timezone.now(), **values
+        )
+        if not moved:
+            sale.refresh_from_db()
+            raise Refused(_not_now(sale, action))
+        sale.refresh_from_db()
+        SaleEvent.objects.create(
+            sale=sale,
+            actor=actor,
+            action=action,
+            reason=reason,
+            detail={"from": before, "to": str(target)}
+            | ({"epoch": values["epoch"]} if "epoch" in values else {}),
+        )

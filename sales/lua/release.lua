@@ -1,0 +1,35 @@
+-- release.lua: gives the units of claims back, exactly once each. Only the consumer's result
+-- may call it: a claim whose append timed out may well stand in the log.
+--
+-- KEYS[1] gate  KEYS[2] claims  KEYS[3] customers  KEYS[4] pending
+-- ARGV[1] epoch  ARGV[2...] order ids
+--
+-- Reply: how many claims were released. The claim stays known as released, so that its key
+-- replays for ever. Passed over: unknown claims, released ones, a gate of another epoch.
+
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+local names = { h = 'held', q = 'queued', s = 'settled' }
+local released = 0
+for i = 2, #ARGV do
+  local claim = redis.call('HGET', KEYS[2], ARGV[i])
+  local name = claim and names[string.sub(claim, 1, 1)]
+  if name then
+    local units, customer = string.match(claim, '^%a(%d+):%d+:%d+:(.*)$')
+    redis.call('HSET', KEYS[2], ARGV[i], 'r' .. string.sub(claim, 2))
+    redis.call('HINCRBY', KEYS[1], name, -units)
+    redis.call('HINCRBY', KEYS[1], 'remaining', units)
+    redis.call('HINCRBY', KEYS[1], 'released', units)
+    redis.call('ZREM', KEYS[4], ARGV[i])
+    local count = redis.call('HGET', KEYS[3], customer)
+    if count then
+      local taken, last = string.match(count, '^(%d+):(.*)$')
+      if tonumber(taken) <= tonumber(units) then
+        redis.call('HDEL', KEYS[3], customer)
+      else
+        redis.call('HSET', KEYS[3], customer, (taken - units) .. ':' .. last)
+      end
+    end
+    released = released + 1
+  end
+end
+return released

@@ -1,0 +1,205 @@
+"""The gate as a web process uses it: facts of a sale, and attempts on its units in groups.
+
+Made once per process inside its event loop, and passed on through the ASGI lifespan state.
+Fails closed and fast: a call that does not return within the timeout makes the next moment's
+callers fail at once instead of queueing behind it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+import redis.asyncio
+from django.conf import settings
+from redis.exceptions import NoScriptError, ResponseError
+
+from sales.batching import GroupCommit, QueueFull
+from sales.gate import (
+    DIRECTORY,
+    ClaimLetter,
+    Facts,
+    Fenced,
+    GateClaim,
+    GateUnreachable,
+    Verdict,
+    connection_options,
+    parse_claim,
+    pool_keys,
+    reaching,
+    script,
+    settle_arguments,
+)
+
+FACTS_SECONDS = 1.0  # how long a process believes the directory; the script decides all that matters
+_BREAK_SECONDS = 0.25  # after a failure, how long callers fail at once
+_TICKS = 5
+
+
+class Attempt(NamedTuple):
+    order_id: UUID
+    customer: str
+    quantity: int
+    admitted: bool = False
+
+
+class Answer(NamedTuple):
+    """A verdict and its details as claim.lua lists them; `now` is the gate's clock in Unix ms."""
+
+    verdict: Verdict
+    first: str
+    second: str
+    now: int
+
+
+class Turnstile:
+    """A process's way through the gate. Opened by `Turnstile(...)`, closed by `close()`."""
+
+    def __init__(self, url: str | None = None) -> None:
+        fluxgate = settings.FLUXGATE
+        options = connection_options() | {"socket_timeout": None}  # the deadline is ours: see _within
+        self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url or fluxgate.gate_url, **options)
+        self._timeout = fluxgate.gate_timeout_ms / 1000
+        self._settle = script("settle")
+        self._broken_until = 0.0
+        self._facts: dict[str, tuple[float, Facts]] = {}
+        self._attempts: dict[str, GroupCommit[Attempt, Answer]] = {}
+        self._marks: dict[str, GroupCommit[UUID, None]] = {}
+
+    async def close(self) -> None:
+        for attempts in self._attempts.values():
+            await attempts.drain()
+        for marks in self._marks.values():
+            await marks.drain()
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Raises GateUnreachable when the gate's Redis does not answer."""
+        await self._within(self._client.ping())
+
+    async def facts(self, slug: str) -> Facts | None:
+        """The sale's facts, at most FACTS_SECONDS old; None when no such sale is public.
+
+        Raises GateUnreachable when Redis does not answer, Fenced when it has lost the directory.
+        """
+        known = self._facts.get(slug)
+        if known and time.monotonic() - known[0] < FACTS_SECONDS:
+            return known[1]
+        value = await self._within(self._client.hget(DIRECTORY, slug))
+        if value is None:
+            self._facts.pop(slug, None)
+            # A wiped Redis must not turn every sale into a 404.
+            if not await self._within(self._client.exists(DIRECTORY)):
+                raise Fenced("the gate knows no sale at all")
+            return None
+        facts = msgspec.json.decode(value, type=Facts)
+        self._facts[slug] = (time.monotonic(), facts)
+        return facts
+
+    async def published(self) -> list[Facts]:
+        """Every public sale's facts. Raises GateUnreachable."""
+        values = await self._within(self._client.hvals(DIRECTORY))
+        return [msgspec.json.decode(value, type=Facts) for value in values]
+
+    async def attempt(self, facts: Facts, attempt: Attempt) -> Answer:
+        """One attempt on the sale's units, decided atomically with whatever else leaves in the same call.
+
+        Raises Fenced (nothing was taken) and GateUnreachable (unknown: ask again with the same key).
+        """
+        if time.monotonic() < self._broken_until:
+            raise GateUnreachable("the gate's Redis did not answer a moment ago")
+        group = self._attempts.get(facts.seal)
+        if group is None:
+            group = self._attempts[facts.seal] = GroupCommit(partial(self._claim, facts))
+        try:
+            return await group.submit(attempt)
+        except QueueFull:
+            raise GateUnreachable("too many attempts wait for the gate already") from None
+        except Fenced:
+            self._facts.pop(facts.slug, None)
+            self._attempts.pop(facts.seal, None)
+            raise
+
+    async def mark_queued(self, facts: Facts, order_id: UUID) -> None:
+        """held -> queued, in groups, off the critical path. Raises GateUnreachable: the sweeper makes up."""
+        group = self._marks.get(facts.seal)
+        if group is None:
+            group = self._marks[facts.seal] = GroupCommit(
+                partial(self._mark, facts), most=500, in_flight=1, waiting=200_000
+            )
+        await group.submit(order_id)
+
+    async def claim_of(self, order_id: UUID, among: Iterable[Facts]) -> tuple[Facts, GateClaim] | None:
+        """The claim with this id and its sale, or None. One round trip for all the sales asked about."""
+        armed = [facts for facts in among if facts.seal]
+        pipeline = self._client.pipeline(transaction=False)
+        for facts in armed:
+            pipeline.hget(pool_keys(facts.sale_id, facts.pool).claims, str(order_id))
+        values = await self._within(pipeline.execute()) if armed else []
+        for facts, value in zip(armed, values, strict=True):
+            if value is not None:
+                return facts, parse_claim(value)
+        return None
+
+    async def units_remaining(self, facts: Facts) -> int | None:
+        """Units the gate has left to give, or None when the sale is not armed. Raises GateUnreachable."""
+        key = pool_keys(facts.sale_id, facts.pool).gate
+        value = await self._within(self._client.hget(key, "remaining"))
+        return None if value is None else int(value)
+
+    async def _claim(self, facts: Facts, attempts: Sequence[Attempt]) -> list[Answer]:
+        arguments: list[str | int] = []
+        for attempt in attempts:
+            admitted = "1" if attempt.admitted else "0"
+            arguments += (str(attempt.order_id), attempt.customer, attempt.quantity, admitted)
+        keys = pool_keys(facts.sale_id, facts.pool)
+        try:
+            # EVALSHA by the seal and never EVAL: NOSCRIPT is the fence, not a cache miss.
+            reply = await self._within(self._client.evalsha(facts.seal, 4, *keys, *arguments))
+        except NoScriptError:
+            raise Fenced("the sealed script is gone: Redis is another incarnation") from None
+        except ResponseError as error:
+            if str(error).startswith("FENCED"):
+                raise Fenced(str(error)) from None
+            # READONLY, OOM, LOADING ...: Redis refuses to decide, and so do we.
+            raise GateUnreachable(str(error)) from error
+        now = int(reply[0])
+        return [
+            Answer(Verdict(reply[i]), str(reply[i + 1]), str(reply[i + 2]), now)
+            for i in range(1, len(reply), 3)
+        ]
+
+    async def _mark(self, facts: Facts, order_ids: Sequence[UUID]) -> list[None]:
+        keys = pool_keys(facts.sale_id, facts.pool)
+        arguments = settle_arguments(facts.epoch, ClaimLetter.QUEUED, order_ids)
+        await self._within(
+            self._client.eval(self._settle, 3, keys.gate, keys.claims, keys.pending, *arguments)
+        )
+        return [None] * len(order_ids)
+
+    async def _within(self, call: Awaitable[Any]) -> Any:
+        """The call's result, or GateUnreachable when it takes longer than the timeout.
+
+        The timeout is counted in ticks of the loop: a loop that was busy for a second must look
+        at its sockets before it may say that Redis was slow. A call given up is cancelled, which
+        makes redis-py drop the connection, so that no later call reads this one's reply.
+        """
+        task = asyncio.ensure_future(call)
+        try:
+            for _ in range(_TICKS):
+                await asyncio.wait((task,), timeout=self._timeout / _TICKS)
+                if task.done():
+                    break
+            else:
+                raise TimeoutError(f"no answer within {self._timeout:g} s")
+            with reaching():
+                return task.result()
+        except (GateUnreachable, TimeoutError) as error:
+            self._broken_until = time.monotonic() + _BREAK_SECONDS
+            raise GateUnreachable(str(error)) from error
+        finally:
+            if not task.done():
+                task.cancel()
