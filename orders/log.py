@@ -1,0 +1,254 @@
+"""The log remembers: append a record, and be told when it is safe.
+
+`Log` is the one port of the house, because the simulator needs a twin: `KafkaLog` and
+`MemoryLog` (orders/memory_log.py) keep the same contract, tests/orders/test_log.py.
+
+An error in a report means *unknown*, never *failed*: a frozen broker answered "timed out"
+and the record was in the log. Whoever appends goes forward only.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from django.conf import settings
+
+from orders import metrics
+from orders.claims import Record
+from sales.topic import client_config
+
+# Records that wait for an acknowledgement in one process, at about 1 kB each. Beyond it the
+# log says so before the gate takes a unit, instead of growing until the machine is full.
+QUEUE_RECORDS = 20_000
+NEARLY_FULL = 0.9
+# How long the client library tries by itself before it reports "unknown". Much longer than the
+# promise: a late acknowledgement is worth more than a record the sweeper must append again.
+DELIVERY_SECONDS = 30.0
+PROBE_SECONDS = 0.5
+
+Reported = Callable[[Exception | None], None]
+logger = structlog.get_logger(__name__)
+
+
+class LogUnavailable(Exception):
+    """The record has not been taken: it will never be in the log unless it is appended again."""
+
+
+class AppendUnknown(Exception):
+    """The record was taken and no acknowledgement came: it may or may not be in the log."""
+
+
+class Log(Protocol):
+    """An append-only log of partitions.
+
+    Records appended by one thread to one partition keep their order. `reported` is called
+    exactly once for each record taken, from any thread: with None when the log has
+    acknowledged it (then every reader sees it), else with AppendUnknown.
+    """
+
+    def append(self, record: Record, reported: Reported) -> None:
+        """Never waits. Raises LogUnavailable, and then `reported` is never called."""
+
+    def available(self) -> bool:
+        """Whether an append is likely to be acknowledged in time. Ask before taking a unit."""
+
+    def close(self) -> None:
+        """Waits, with a bound, for what is under way; afterwards everything has been reported."""
+
+
+class _Append:
+    """One record on its way. Called by the producer with its report."""
+
+    __slots__ = ("appended_at", "done", "log", "reported")
+
+    def __init__(self, log: "KafkaLog", reported: Reported) -> None:
+        self.log, self.reported = log, reported
+        self.appended_at = time.monotonic()
+        self.done = False
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        self.done = True
+        self.log.settled(error)
+        try:
+            self.reported(None if error is None else AppendUnknown(error.str()))
+        except Exception:  # somebody else's mistake must not end the only thread that reports
+            logger.exception("a report was not taken")
+
+
+class KafkaLog:
+    """The log in Kafka: acks=all, idempotent producer, one thread that reads the reports.
+
+    Opened once per process, after the fork (librdkafka does not survive one); closed at its end.
+    """
+
+    def __init__(self) -> None:
+        flux = settings.FLUXGATE
+        self._topic = flux.kafka_topic
+        self._partitions = flux.kafka_partitions
+        self._patience = flux.promise_seconds
+        self._under_way: deque[_Append] = deque()
+        self._closed = self._down = self._fatal = False
+        self._config = {
+            **client_config(),
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": flux.kafka_linger_ms,
+            "queue.buffering.max.messages": QUEUE_RECORDS,
+            "delivery.timeout.ms": int(1000 * max(DELIVERY_SECONDS, 2 * flux.promise_seconds)),
+            "error_cb": self._complained,
+        }
+        self._producer = self._open()
+        self._probe(self._patience)  # bounded: a process that starts without Kafka says 503, and recovers
+        self._thread = threading.Thread(target=self._serve, name="log-reports", daemon=True)
+        self._thread.start()
+
+    def append(self, record: Record, reported: Reported) -> None:
+        if self._closed:
+            raise LogUnavailable("the log is closed")
+        append = _Append(self, reported)
+        self._under_way.append(append)  # before producing: its report may come at once
+        try:
+            self._producer.produce(
+                self._topic,
+                value=record.value,
+                key=record.key,
+                partition=record.partition,
+                headers=record.headers,
+                on_delivery=append,
+            )
+        except BufferError:
+            append.done = True
+            raise LogUnavailable(f"{QUEUE_RECORDS} records wait for the log already") from None
+        except KafkaException as error:
+            append.done = True
+            raise LogUnavailable(error.args[0].str()) from None
+
+    def available(self) -> bool:
+        if self._closed or self._down or self._fatal:
+            return False
+        if len(self._producer) >= NEARLY_FULL * QUEUE_RECORDS:
+            return False
+        try:
+            oldest = self._under_way[0]
+        except IndexError:
+            return True
+        return oldest.done or time.monotonic() - oldest.appended_at < self._patience
+
+    def close(self, seconds: float = 5.0) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._thread.join()
+        self._give_up(self._producer, seconds)
+
+    def settled(self, error: KafkaError | None) -> None:
+        """Called with each report, only by the thread that reads them."""
+        self._forget()
+        if error is not None:
+            metrics.append_errors.inc()
+            self._down = True  # until a probe says otherwise
+
+    def _forget(self) -> None:
+        while self._under_way and self._under_way[0].done:
+            self._under_way.popleft()
+
+    def _open(self) -> Producer:
+        return Producer(self._config, logger=logging.getLogger("librdkafka"))
+
+    def _serve(self) -> None:
+        probed_at = 0.0
+        while not self._closed:
+            self._producer.poll(0.1)
+            self._forget()
+            if self._fatal:
+                self._renew()
+            if self._down and time.monotonic() - probed_at >= PROBE_SECONDS:
+                self._probe(PROBE_SECONDS)
+                probed_at = time.monotonic()
+
+    def _complained(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = True
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._down = True
+
+    def _probe(self, seconds: float) -> None:
+        """Asks for the topic's leaders, so that a log that came back is found without any traffic."""
+        was_down = self._down
+        try:
+            # Without a name: a request that names a topic makes some brokers create it.
+            topic = self._producer.list_topics(timeout=seconds).topics.get(self._topic)
+            led = topic.partitions.values() if topic else []
+            self._down = len(led) < self._partitions or any(partition.leader < 0 for partition in led)
+        except KafkaException:
+            self._down = True
+        if was_down != self._down:
+            logger.warning("log down" if self._down else "log available again", topic=self._topic)
+
+    def _renew(self) -> None:
+        """A fatal error ends an idempotent producer. What was under way is unknown; the sweeper goes on."""
+        logger.error("the producer met a fatal error and is replaced", topic=self._topic)
+        ended, self._producer = self._producer, self._open()
+        self._give_up(ended, 0)
+        self._fatal = False
+
+    def _give_up(self, producer: Producer, seconds: float) -> None:
+        if producer.flush(seconds):
+            producer.purge()
+            producer.flush(1.0)
+
+
+class Acknowledgements:
+    """Brings the log's reports into an event loop, with one wake-up per batch of them.
+
+    A wake-up writes to the loop's pipe: one per report cost a fifth of the orders per second.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._reports: deque[tuple[asyncio.Future[None], Exception | None]] = deque()
+        self._woken = False
+
+    def available(self) -> bool:
+        """Whether an append is likely to be acknowledged in time. Ask before taking a unit."""
+        return self._log.available()
+
+    def append(self, record: Record) -> "asyncio.Future[None]":
+        """Done when the log has acknowledged the record; AppendUnknown when no acknowledgement came.
+
+        Shield it from a timeout: the acknowledgement may come late, and then it still counts.
+        Raises LogUnavailable at once when the record was not taken.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._log.append(record, partial(self._reported, future))
+        return future
+
+    def _reported(self, future: "asyncio.Future[None]", error: Exception | None) -> None:
+        # The report first, then the flag: `_take` clears the flag first and then reads, so that
+        # a report which saw the flag set is always read.
+        self._reports.append((future, error))
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        self._woken = False
+        while self._reports:
+            future, error = self._reports.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+                future.exception()  # looked at: nobody may be waiting for a late report

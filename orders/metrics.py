@@ -1,0 +1,39 @@
+"""Metrics of the orders app, shared by the web processes and the consumers.
+
+Base units in the names, no ids as labels: a sale that is popular must not make the metrics grow.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+acknowledgement_seconds = Histogram(
+    "fluxgate_acknowledgement_seconds",
+    "From the append to the log's acknowledgement, cut off at the promise.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
+)
+append_errors = Counter(
+    "fluxgate_append_errors_total", "Appends whose acknowledgement did not come: unknown, not failed."
+)
+
+fulfilled_orders = Counter(
+    "fluxgate_fulfilled_orders_total", "Orders written into the order book, by state.", ["state"]
+)
+fulfillment_batch_seconds = Histogram(
+    "fluxgate_fulfillment_batch_seconds",
+    "One batch of one partition, from the first record to the commit in PostgreSQL.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+fulfillment_lag_records = Gauge(
+    "fluxgate_fulfillment_lag_records",
+    "Records of this process's partitions that are in the log and not yet in the order book.",
+    multiprocess_mode="livesum",
+)
+fulfillment_restarts = Counter(
+    "fluxgate_fulfillment_restarts_total",
+    "Times the consumer went back to the books, by cause.",
+    ["cause"],
+)
+parked_records = Counter("fluxgate_parked_records_total", "Records put into the parking table.")
+settled_claims = Counter(
+    "fluxgate_settled_claims_total", "Claims the gate was told the outcome of, by step.", ["step"]
+)
+swept_claims = Counter("fluxgate_swept_claims_total", "Held claims the sweeper appended again.")
