@@ -1,0 +1,80 @@
+"""System checks: what is wrong with the settings, numbered, each with a hint.
+
+Errors stop every command and every web process; see `manage.py check --deploy`.
+"""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+from redis.connection import parse_url
+
+from fluxgate_site.environment import INSECURE_SECRET
+
+
+@register()
+def secrets_are_ours(**_: Any) -> list[CheckMessage]:
+    fluxgate = settings.FLUXGATE
+    if not fluxgate.production:
+        return []
+    found: list[CheckMessage] = []
+    if fluxgate.secret_key == INSECURE_SECRET or len(fluxgate.secret_key) < 50:
+        found.append(
+            Error(
+                "The secret key is the default one or too short.",
+                hint="Set FLUXGATE_SECRET_KEY to at least 50 random characters.",
+                id="fluxgate.E001",
+            )
+        )
+    weak = [
+        kid
+        for kid, key in fluxgate.token_keys.items()
+        if key == INSECURE_SECRET or (fluxgate.token_algorithm.startswith("HS") and len(key) < 32)
+    ]
+    if weak or not fluxgate.token_keys:
+        found.append(
+            Error(
+                f"The keys of buyers' tokens are default or weak: {', '.join(weak) or 'none is set'}.",
+                hint='Set FLUXGATE_TOKEN_KEYS to the keys of your shop, as JSON: {"kid": "key"}; '
+                "32 characters or more for HS256.",
+                id="fluxgate.E002",
+            )
+        )
+    return found
+
+
+@register()
+def gate_is_alone(**_: Any) -> list[CheckMessage]:
+    """django-redis clears its cache by FLUSHDB, and a cache's eviction would drop claims."""
+    fluxgate = settings.FLUXGATE
+    if _instance(fluxgate.gate_url) != _instance(fluxgate.cache_url):
+        return []
+    return [
+        Error(
+            "The gate and the cache share one Redis.",
+            hint="Point FLUXGATE_CACHE_URL at an instance of its own; another database number is not enough.",
+            id="fluxgate.E003",
+        )
+    ]
+
+
+@register()
+def promise_fits(**_: Any) -> list[CheckMessage]:
+    fluxgate = settings.FLUXGATE
+    if fluxgate.sweep_after_seconds > fluxgate.promise_seconds:
+        return []
+    return [
+        Error(
+            "The sweeper would append claims whose first acknowledgement is still awaited.",
+            hint="Set FLUXGATE_SWEEP_AFTER_SECONDS above FLUXGATE_PROMISE_SECONDS.",
+            id="fluxgate.E004",
+        )
+    ]
+
+
+def _instance(url: str) -> tuple[Any, ...]:
+    parts = parse_url(url)
+    if "path" in parts:
+        return (parts["path"],)
+    host = parts.get("host", "localhost")
+    return ("127.0.0.1" if host == "localhost" else host, parts.get("port", 6379))

@@ -1,6 +1,20 @@
-from django.contrib import admin
-from django.urls import path
+"""Every address of the site below the doors of `fluxgate_site.doors`."""
 
-urlpatterns = [
+from django.conf import settings
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, path, re_path
+
+from fluxgate_site.api import api
+from fluxgate_site.demo import token
+from fluxgate_site.errors import not_found
+from sales.storefront import problems, storefront
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", storefront, name="storefront"),
+    path("problems", problems, name="problems"),
+    path("api/v1/", api.urls),
+    re_path(r"^api/", not_found),
     path("admin/", admin.site.urls),
 ]
+if not settings.FLUXGATE.production:
+    urlpatterns.append(path("demo/token", token, name="demo-token"))

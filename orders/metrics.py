@@ -5,6 +5,9 @@ Base units in the names, no ids as labels: a sale that is popular must not make 
 
 from prometheus_client import Counter, Gauge, Histogram
 
+answers = Counter(
+    "fluxgate_answers_total", "Attempts on units, by the gate's verdict or `unavailable`.", ["verdict"]
+)
 acknowledgement_seconds = Histogram(
     "fluxgate_acknowledgement_seconds",
     "From the append to the log's acknowledgement, cut off at the promise.",

@@ -33,7 +33,6 @@ from sales.gate import (
 )
 from sales.models import Product, Sale, SaleEvent, SaleState
 
-
 _GATE_GONE = "The gate of this sale is gone or of another arming: nothing sells, and nothing was changed."
 
 
@@ -271,6 +270,5 @@ def _move(
             actor=actor,
             action=action,
             reason=reason,
-            detail={"from": before, "to": str(target)}
-            | ({"epoch": values["epoch"]} if "epoch" in values else {}),
+            detail={"from": before, "to": str(target), "epoch": sale.epoch},
         )

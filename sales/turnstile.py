@@ -8,6 +8,7 @@ callers fail at once instead of queueing behind it.
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -80,6 +81,11 @@ class Turnstile:
         """Raises GateUnreachable when the gate's Redis does not answer."""
         await self._within(self._client.ping())
 
+    async def now_ms(self) -> int:
+        """The gate's clock, in Unix ms. Raises GateUnreachable."""
+        seconds, micros = await self._within(self._client.time())
+        return int(seconds * 1000 + micros // 1000)
+
     async def facts(self, slug: str) -> Facts | None:
         """The sale's facts, at most FACTS_SECONDS old; None when no such sale is public.
 
@@ -123,14 +129,15 @@ class Turnstile:
             self._attempts.pop(facts.seal, None)
             raise
 
-    async def mark_queued(self, facts: Facts, order_id: UUID) -> None:
-        """held -> queued, in groups, off the critical path. Raises GateUnreachable: the sweeper makes up."""
+    def mark_queued(self, facts: Facts, order_id: UUID) -> None:
+        """held -> queued, in groups, off the critical path. What fails here the sweeper makes up for."""
         group = self._marks.get(facts.seal)
         if group is None:
             group = self._marks[facts.seal] = GroupCommit(
                 partial(self._mark, facts), most=500, in_flight=1, waiting=200_000
             )
-        await group.submit(order_id)
+        with suppress(QueueFull):
+            group.submit(order_id).add_done_callback(_forget)
 
     async def claim_of(self, order_id: UUID, among: Iterable[Facts]) -> tuple[Facts, GateClaim] | None:
         """The claim with this id and its sale, or None. One round trip for all the sales asked about."""
@@ -203,3 +210,9 @@ class Turnstile:
         finally:
             if not task.done():
                 task.cancel()
+
+
+def _forget(future: asyncio.Future[None]) -> None:
+    """Reads the outcome, so that asyncio does not warn of an exception that nobody waits for."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,64 @@
+"""The API as one object: routers, error bodies, the OpenAPI document. No rules of its own."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from orders.api import router as orders
+from sales.api import router as sales
+from sales.problems import Problem
+
+logger = structlog.get_logger(__name__)
+
+api = NinjaAPI(
+    title="Flux-Gate",
+    version="1.0.0",
+    description=(
+        "Flash sales: place an order with an `Idempotency-Key`, then follow its status. "
+        "Refusals are RFC 9457 problems, documented at [/problems](/problems)."
+    ),
+    docs_url="/docs",
+    openapi_url="/openapi.json",
+    urls_namespace="api-v1",
+)
+api.add_router("", sales)
+api.add_router("", orders)
+
+
+@api.exception_handler(Problem)
+def on_problem(request: HttpRequest, problem: Problem) -> HttpResponse:
+    return problem.response()
+
+
+@api.exception_handler(ValidationError)
+def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    return Problem("invalid-request", errors=[_described(e) for e in error.errors]).response()
+
+
+@api.exception_handler(HttpError)
+def on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    slug = {400: "malformed-request", 404: "not-found"}.get(error.status_code, "malformed-request")
+    return Problem(slug).response()
+
+
+@api.exception_handler(Http404)
+def on_not_found(request: HttpRequest, error: Http404) -> HttpResponse:
+    return Problem("not-found").response()
+
+
+@api.exception_handler(Exception)
+def on_failure(request: HttpRequest, error: Exception) -> HttpResponse:
+    logger.error("request failed", path=request.path, exc_info=error)
+    return Problem("internal-error").response()
+
+
+def _described(error: dict[str, Any]) -> dict[str, str]:
+    """Where and what, without the input: nothing a client sent is echoed back."""
+    where: Iterable[Any] = [part for part in error.get("loc", ()) if part != "body"]
+    field = ".".join(str(part)[:64] for part in where).encode("ascii", "replace").decode()
+    return {"field": field, "message": str(error.get("msg", HTTPStatus.UNPROCESSABLE_ENTITY.phrase))}

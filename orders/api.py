@@ -1,0 +1,294 @@
+"""The orders API: place, look at, cancel. HTTP in, HTTP out; `orders.placing` does the work.
+
+The answers come in the order of the decision table of docs/api.md, and tests walk it row by
+row. Nothing on the way to a 202 opens a database connection.
+"""
+
+import asyncio
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from ninja import Router
+from ninja.security import HttpBearer
+
+from orders import idempotency, metrics
+from orders.cancelling import cancel
+from orders.claims import order_id as make_order_id
+from orders.identity import Identity, InvalidToken
+from orders.log import Acknowledgements, LogUnavailable
+from orders.placing import Placed, place
+from orders.schemas import OrderAccepted, OrderRequest, OrderStatus, problems
+from orders.status import Standing, find
+from sales.gate import Facts, Fenced, GateUnreachable, Verdict, from_ms
+from sales.problems import Problem
+from sales.turnstile import Attempt, Turnstile
+from waitingroom import admission, shedding
+
+router = Router(tags=["orders"])
+
+_POLL_SECONDS = {"held": 2, "queued": 1}
+_running: set[asyncio.Task[Any]] = set()
+
+
+class Buyer(HttpBearer):
+    """Row 1 of the decision table. `request.auth` is the customer."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise _unauthorized("")
+        return self.authenticate(request, token.strip())
+
+    def authenticate(self, request: HttpRequest, token: str) -> str:
+        identity: Identity = _state(request)["identity"]
+        try:
+            return identity.customer(token)
+        except InvalidToken as error:
+            raise _unauthorized(f"The token was not accepted: {error}.") from None
+
+
+class BuyerWithKey(Buyer):
+    """Rows 1 and 2: they are decided before the body is looked at, and so is this."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        customer = super().__call__(request)
+        header = request.headers.get("Idempotency-Key")
+        if header is None:
+            raise Problem("idempotency-key-missing")
+        try:
+            request.idempotency_key = idempotency.parse(header)  # type: ignore[attr-defined]
+        except idempotency.KeyInvalid as error:
+            raise Problem("idempotency-key-invalid", f"The key cannot be used: {error}.") from None
+        return customer
+
+
+_KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "description": "Of the client's making. The same key always names the same order.",
+}
+_ADMISSION_PARAMETER = {
+    "name": admission.HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "Proof of a turn in the waiting room.",
+}
+
+
+@router.post(
+    "/sales/{sale}/orders",
+    auth=BuyerWithKey(),
+    response={202: OrderAccepted, **problems(400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503)},
+    summary="Place an order",
+    openapi_extra={"parameters": [_KEY_PARAMETER, _ADMISSION_PARAMETER]},
+)
+async def place_order(request: HttpRequest, sale: str, body: OrderRequest) -> HttpResponse:
+    """Asks for units of a sale. Repeat with the same key after any doubt: it names the same order.
+
+    With more traffic than the sale admits, clients that do not ask for JSON are sent to the
+    waiting room by a 302.
+    """
+    state = _state(request)
+    turnstile: Turnstile = state["turnstile"]
+    log: Acknowledgements = state["log"]
+    customer: str = request.auth  # type: ignore[attr-defined]
+    key: str = request.idempotency_key  # type: ignore[attr-defined]
+    admitted = _is_admitted(request, sale, customer)
+    try:
+        facts = await turnstile.facts(sale)
+        if facts is None:
+            raise Problem("sale-not-found")
+        attempt = Attempt(
+            make_order_id(facts.sale_id, customer, key),
+            customer,
+            body.quantity,
+            admitted,
+        )
+        if not facts.seal:  # public, but not armed: there is no gate to ask yet
+            raise await _not_open(turnstile, facts)
+        placed = await _shielded(
+            place(turnstile, log, facts, attempt, traceparent=request.headers.get("traceparent"))
+        )
+    except (GateUnreachable, Fenced, LogUnavailable) as error:
+        metrics.answers.labels("unavailable").inc()
+        raise Problem("temporarily-unavailable", retry_after=1) from error
+    metrics.answers.labels(placed.answer.verdict).inc()
+    if placed.state is None:
+        return _refuse(request, facts, placed)
+    return _accept(facts, placed, body.quantity)
+
+
+@router.get(
+    "/orders/{order_id}",
+    auth=Buyer(),
+    response={200: OrderStatus, **problems(401, 404, 503)},
+    summary="State of an order",
+)
+async def order_status(request: HttpRequest, order_id: str) -> HttpResponse:
+    """The order's state from the moment of the 202 on. Poll after `Retry-After` until `final`."""
+    standing = await _mine(request, order_id)
+    etag = f'W/"{standing.state}"'
+    if request.headers.get("If-None-Match") == etag:
+        response = HttpResponse(status=304)
+    else:
+        response = _json(standing.body(), 200)
+    response["ETag"] = etag
+    response["Cache-Control"] = "private, no-cache"
+    if not standing.final:
+        response["Retry-After"] = str(_POLL_SECONDS[standing.state])
+    return response
+
+
+@router.post(
+    "/orders/{order_id}/cancel",
+    auth=Buyer(),
+    response={200: OrderStatus, 202: OrderStatus, **problems(401, 404, 503)},
+    summary="Cancel an order",
+)
+async def cancel_order(request: HttpRequest, order_id: str) -> HttpResponse:
+    """Gives the units back, exactly once. 202 until the order book says so, 200 when all is done."""
+    standing = await _mine(request, order_id)
+    if standing.state in ("refused", "cancelled"):
+        return _json(standing.body(), 200)
+    state = _state(request)
+    try:
+        await _shielded(cancel(state["turnstile"], state["log"], standing))
+    except (GateUnreachable, Fenced, LogUnavailable) as error:
+        raise Problem("temporarily-unavailable", retry_after=1) from error
+    response = _json(standing.body(), 202)
+    response["Retry-After"] = "1"
+    return response
+
+
+def _state(request: HttpRequest) -> dict[str, Any]:
+    """The process's clients, made in the lifespan of fluxgate_site.asgi."""
+    return cast(dict[str, Any], request.scope["state"])  # type: ignore[attr-defined]
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _is_admitted(request: HttpRequest, sale: str, customer: str) -> bool:
+    token = request.headers.get(admission.HEADER)
+    if token is None:
+        return False
+    try:
+        return admission.is_live(token, sale, customer)
+    except admission.AdmissionInvalid as error:
+        raise Problem("admission-invalid", f"The admission was not accepted: {error}.") from None
+
+
+async def _shielded(work: Any) -> Any:
+    """Awaits the work; when the client hangs up and cancels us, the work goes on to its end."""
+    task = asyncio.ensure_future(work)
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+    return await asyncio.shield(task)
+
+
+async def finish_running() -> None:
+    """Waits for orders whose clients have gone. Called at shutdown, before the clients close."""
+    if _running:
+        await asyncio.wait(set(_running))
+
+
+async def _mine(request: HttpRequest, order_id: str) -> Standing:
+    """The order, if it is this buyer's. Foreign ids and unknown ones look the same."""
+    try:
+        wanted = UUID(order_id)
+    except ValueError:
+        raise Problem("order-not-found") from None
+    try:
+        standing = await find(wanted, _state(request)["turnstile"])
+    except (GateUnreachable, Fenced) as error:
+        raise Problem("temporarily-unavailable", retry_after=1) from error
+    if standing is None or standing.customer != request.auth:  # type: ignore[attr-defined]
+        raise Problem("order-not-found")
+    return standing
+
+
+def _status_url(order_id: UUID | str) -> str:
+    return f"/api/v1/orders/{order_id}"
+
+
+def _accept(facts: Facts, placed: Placed, quantity: int) -> HttpResponse:
+    # server_time is the claim's own, so that a replay repeats the original body to the byte.
+    response = _json(
+        {
+            "order_id": placed.order_id,
+            "state": placed.state,
+            "sale": facts.slug,
+            "quantity": quantity,
+            "status_url": _status_url(placed.order_id),
+            "server_time": from_ms(placed.answer.first),
+        },
+        202,
+    )
+    response["Location"] = _status_url(placed.order_id)
+    response["Cache-Control"] = "no-store"
+    if placed.answer.verdict is Verdict.REPLAYED:
+        response["Idempotency-Replayed"] = "true"
+    if placed.state == "held":
+        response["Retry-After"] = str(_POLL_SECONDS["held"])
+    return response
+
+
+def _refuse(request: HttpRequest, facts: Facts, placed: Placed) -> HttpResponse:
+    """The verdict as an answer: rows 5 and 7 to 12 of the decision table."""
+    verdict, first, _, now = placed.answer
+    common = {"server_time": from_ms(now)}
+    match verdict:
+        case Verdict.KEY_REUSED:
+            raise Problem("idempotency-key-reused", **common)
+        case Verdict.NOT_OPEN:
+            raise _opens_later(facts, now)
+        case Verdict.CLOSED:
+            raise Problem("sale-closed", **common)
+        case Verdict.PAUSED:
+            raise Problem("sale-paused", retry_after=shedding.retry_after(2000), **common)
+        case Verdict.ADMISSION_REQUIRED:
+            raise Problem("admission-required", room_url=shedding.room_url(facts.slug), **common)
+        case Verdict.BUSY:
+            return _turn_away(request, facts, float(first), common)
+        case Verdict.LIMIT_REACHED:
+            order_url = _status_url(first) if first else None
+            raise Problem("limit-reached", order_url=order_url, **common)
+        case Verdict.SOLD_OUT if int(first) > 0:
+            raise Problem("all-units-held", retry_after=shedding.retry_after(2000), **common)
+        case _:
+            raise Problem("sold-out", **common)
+
+
+def _turn_away(request: HttpRequest, facts: Facts, wait_ms: float, common: dict[str, Any]) -> HttpResponse:
+    room, seconds = shedding.room_url(facts.slug), shedding.retry_after(wait_ms)
+    if shedding.wants_json(request):
+        raise Problem("too-busy", retry_after=seconds, room_url=room, **common)
+    response = HttpResponseRedirect(room)
+    response["Retry-After"] = str(seconds)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+async def _not_open(turnstile: Turnstile, facts: Facts) -> Problem:
+    return _opens_later(facts, await turnstile.now_ms())
+
+
+def _opens_later(facts: Facts, now: int) -> Problem:
+    # An operator opens the sale by hand: when the window is open already, ask again soon.
+    seconds = max(1, -(-(facts.opens_at - now) // 1000))
+    return Problem(
+        "sale-not-open",
+        retry_after=seconds,
+        opens_at=from_ms(facts.opens_at),
+        server_time=from_ms(now),
+    )
+
+
+def _json(body: dict[str, Any], status: int) -> HttpResponse:
+    return HttpResponse(msgspec.json.encode(body), content_type="application/json", status=status)

@@ -1,0 +1,96 @@
+"""Placing an order: the gate decides, the log remembers, the buyer is promised.
+
+Knows nothing of HTTP. Whoever calls it must shield it from the client hanging up: once the gate
+has granted a unit, the claim has to reach the log.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Literal
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+
+from orders import claims, metrics
+from orders.log import Acknowledgements, LogUnavailable
+from sales.gate import ClaimLetter, Facts, Verdict, from_ms
+from sales.turnstile import Answer, Attempt, Turnstile
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The gate's answer, and for a claimed or replayed attempt how far its claim has come.
+
+    `queued` is the promise: the log has acknowledged the claim. `held` means the unit is set
+    aside and the acknowledgement is late: ask again.
+    """
+
+    answer: Answer
+    order_id: UUID
+    state: Literal["held", "queued"] | None = None
+
+
+async def place(
+    turnstile: Turnstile,
+    log: Acknowledgements,
+    facts: Facts,
+    attempt: Attempt,
+    *,
+    traceparent: str | None = None,
+) -> Placed:
+    """Tries to get the attempt's units of an armed sale.
+
+    Raises LogUnavailable before anything is held, sales.gate.Fenced when nothing was decided, and
+    sales.gate.GateUnreachable when the outcome is unknown; repeating with the same key converges.
+    """
+    if not log.available():
+        raise LogUnavailable("the log takes no records now")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settings.FLUXGATE.promise_seconds
+    answer = await turnstile.attempt(facts, attempt)
+    if answer.verdict is Verdict.REPLAYED:
+        state: Literal["held", "queued"] = "held" if answer.second == ClaimLetter.HELD else "queued"
+        return Placed(answer, attempt.order_id, state)
+    if answer.verdict is not Verdict.CLAIMED:
+        return Placed(answer, attempt.order_id)
+
+    claim = claims.Claim(
+        v=claims.VERSION,
+        order_id=attempt.order_id,
+        sale_id=facts.sale_id,
+        product_id=facts.product_id,
+        user_id=attempt.customer,
+        quantity=attempt.quantity,
+        unit_price=Decimal(facts.unit_price),
+        currency=facts.currency,
+        pool=facts.pool,
+        epoch=facts.epoch,
+        claimed_at=from_ms(answer.first),
+    )
+    try:
+        acknowledged = log.append(claims.encode(claim, facts.partition, traceparent))
+    except LogUnavailable:
+        # The queue filled up since we looked. The unit stays set aside: the sweeper appends it.
+        return Placed(answer, attempt.order_id, "held")
+    acknowledged.add_done_callback(partial(_reported, turnstile, facts, attempt.order_id))
+    with metrics.acknowledgement_seconds.time():
+        await asyncio.wait((acknowledged,), timeout=max(0.0, deadline - loop.time()))
+    if acknowledged.done() and not acknowledged.cancelled() and acknowledged.exception() is None:
+        return Placed(answer, attempt.order_id, "queued")
+    return Placed(answer, attempt.order_id, "held")
+
+
+def _reported(turnstile: Turnstile, facts: Facts, order_id: UUID, report: asyncio.Future[None]) -> None:
+    if report.cancelled():
+        return
+    error = report.exception()
+    if error is None:
+        turnstile.mark_queued(facts, order_id)
+    else:
+        # Unknown, not failed: the record may stand in the log. Never release here; the sweeper goes on.
+        logger.warning("append not acknowledged", order_id=str(order_id), error=str(error))

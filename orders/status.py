@@ -1,0 +1,117 @@
+"""How an order stands: from the order book when it has the row, until then from the gate.
+
+The order book is asked first because it is the proof; the gate answers for what has been
+promised and not yet written, and for everything when PostgreSQL is down.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError, InterfaceError
+
+from orders.models import Order
+from sales.gate import ClaimLetter
+from sales.turnstile import Turnstile
+
+logger = structlog.get_logger(__name__)
+
+_STATES = {
+    ClaimLetter.HELD: "held",
+    ClaimLetter.QUEUED: "queued",
+    # Settled and released are results of the order book: they are seen here only while it is down.
+    ClaimLetter.SETTLED: "confirmed",
+    ClaimLetter.RELEASED: "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One order, whichever book told us. Times are UTC, the price is per unit."""
+
+    order_id: UUID
+    sale_id: UUID
+    product_id: int
+    slug: str
+    customer: str
+    state: str
+    reason: str
+    quantity: int
+    unit_price: Decimal
+    currency: str
+    pool: int
+    epoch: int
+    claimed_at: datetime
+
+    @property
+    def final(self) -> bool:
+        return self.state not in ("held", "queued")
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "order_id": self.order_id,
+            "state": self.state,
+            "reason": self.reason,
+            "final": self.final,
+            "sale": self.slug,
+            "quantity": self.quantity,
+            "unit_price": f"{self.unit_price:.2f}",
+            "currency": self.currency,
+            "claimed_at": self.claimed_at,
+            "status_url": f"/api/v1/orders/{self.order_id}",
+            "server_time": datetime.now(UTC),
+        }
+
+
+async def find(order_id: UUID, turnstile: Turnstile) -> Standing | None:
+    """The order with this id, or None. Raises sales.gate.GateUnreachable when nobody can tell."""
+    try:
+        order = await Order.objects.select_related("sale").filter(pk=order_id).afirst()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("order book unreachable, asking the gate", error=str(error))
+        order = None
+    return _written(order) if order else await _promised(order_id, turnstile)
+
+
+def _written(order: Order) -> Standing:
+    return Standing(
+        order_id=order.id,
+        sale_id=order.sale_id,
+        product_id=order.sale.product_id,
+        slug=order.sale.slug,
+        customer=order.customer,
+        state=order.state,
+        reason=order.reason,
+        quantity=order.quantity,
+        unit_price=order.unit_price,
+        currency=order.currency,
+        pool=order.pool,
+        epoch=order.epoch,
+        claimed_at=order.claimed_at,
+    )
+
+
+async def _promised(order_id: UUID, turnstile: Turnstile) -> Standing | None:
+    # An order id does not tell its sale. Few sales are armed at once, and one round trip asks them all.
+    found = await turnstile.claim_of(order_id, await turnstile.published())
+    if found is None:
+        return None
+    facts, claim = found
+    return Standing(
+        order_id=order_id,
+        sale_id=facts.sale_id,
+        product_id=facts.product_id,
+        slug=facts.slug,
+        customer=claim.customer,
+        state=_STATES[claim.letter],
+        reason="",
+        quantity=claim.quantity,
+        unit_price=Decimal(facts.unit_price),
+        currency=facts.currency,
+        pool=facts.pool,
+        epoch=claim.epoch,
+        claimed_at=claim.claimed_at,
+    )

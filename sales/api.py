@@ -1,0 +1,196 @@
+"""Public facts of sales: what is sold, when, at what price, and roughly how much is left.
+
+A snapshot per process, at most a second old: the cost for PostgreSQL and the gate is the same
+for a hundred visitors as for a million, and a database that is down leaves the last one standing.
+"""
+
+import asyncio
+import hashlib
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+import structlog
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from ninja import Router, Schema
+from pydantic import Field
+
+from sales.arming import facts
+from sales.gate import Fenced, GateUnreachable
+from sales.models import Sale, SaleState
+from sales.problems import Problem
+from sales.turnstile import Turnstile
+
+router = Router(tags=["sales"])
+logger = structlog.get_logger(__name__)
+
+SNAPSHOT_SECONDS = 1.0
+LISTED_DAYS = 7  # how long a closed sale stays on the list; its own address answers for ever
+_OVER = (SaleState.CLOSING, SaleState.CLOSED, SaleState.SETTLED)
+FEW = 0.1  # the share of the allotment from which on only "few" units are left
+
+
+class ProductFacts(Schema):
+    name: str
+    description: str
+
+
+class SaleFacts(Schema):
+    """One sale in public. `units_left` is a band, never a number that could be raced."""
+
+    slug: str
+    name: str
+    product: ProductFacts
+    state: str
+    phase: Literal["upcoming", "selling", "sold_out", "paused", "closed"]
+    opens_at: datetime
+    closes_at: datetime
+    unit_price: str
+    currency: str
+    limit_per_customer: int
+    allotment: int
+    units_left: Literal["many", "few", "none", "unknown"]
+    orders_url: str
+    room_url: str
+    server_time: datetime = Field(description="Set countdowns by this clock.")
+
+
+class SaleList(Schema):
+    sales: list[SaleFacts]
+    server_time: datetime
+
+
+class Snapshots:
+    """The public facts of sales, remembered for SNAPSHOT_SECONDS. One per process."""
+
+    def __init__(self, turnstile: Turnstile) -> None:
+        self._turnstile = turnstile
+        self._lock = asyncio.Lock()
+        self._known: dict[str | None, tuple[float, list[dict[str, Any]]]] = {}
+
+    async def get(self, slug: str | None = None) -> list[dict[str, Any]]:
+        """The sale with this key, or the list of current ones; [] when there is none.
+
+        Raises Problem when nothing is known and the database does not answer.
+        """
+        if (fresh := self._fresh(slug)) is not None:
+            return fresh
+        async with self._lock:  # one of many asks, the others find its answer
+            if (fresh := self._fresh(slug)) is not None:
+                return fresh
+            try:
+                found = await self._load(slug)
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("sale facts not refreshed", error=str(error))
+                if slug not in self._known:
+                    raise Problem("temporarily-unavailable", retry_after=2) from error
+                found = self._known[slug][1]
+            if found or slug is None:  # made-up keys must not fill the memory
+                self._known[slug] = (time.monotonic(), found)
+            return found
+
+    def _fresh(self, slug: str | None) -> list[dict[str, Any]] | None:
+        at, found = self._known.get(slug, (float("-inf"), []))
+        return found if time.monotonic() - at < SNAPSHOT_SECONDS else None
+
+    async def _load(self, slug: str | None) -> list[dict[str, Any]]:
+        public = Sale.objects.exclude(state=SaleState.DRAFT).select_related("product")
+        if slug is None:
+            public = public.filter(closes_at__gt=timezone.now() - timedelta(days=LISTED_DAYS))
+        else:
+            public = public.filter(slug=slug)
+        return [await self._describe(sale) async for sale in public.order_by("opens_at", "slug")[:200]]
+
+    async def _describe(self, sale: Sale) -> dict[str, Any]:
+        remaining: int | None = None
+        if sale.armed_at:
+            try:
+                remaining = await self._turnstile.units_remaining(facts(sale))
+            except (GateUnreachable, Fenced):
+                remaining = None
+        return {
+            "slug": sale.slug,
+            "name": sale.name,
+            "product": {"name": sale.product.name, "description": sale.product.description},
+            "state": sale.state,
+            "opens_at": sale.opens_at.astimezone(UTC),
+            "closes_at": sale.closes_at.astimezone(UTC),
+            "unit_price": f"{sale.unit_price:.2f}",
+            "currency": sale.currency,
+            "limit_per_customer": sale.limit_per_customer,
+            "allotment": sale.allotment,
+            "units_left": units_left(remaining, sale.allotment),
+            "orders_url": f"/api/v1/sales/{sale.slug}/orders",
+            "room_url": f"/static/waitingroom/room.html?sale={sale.slug}",
+        }
+
+
+def units_left(remaining: int | None, allotment: int) -> str:
+    """The band in which the units that are left lie."""
+    if remaining is None:
+        return "unknown"
+    if remaining == 0:
+        return "none"
+    return "few" if remaining <= allotment * FEW else "many"
+
+
+def phase(known: dict[str, Any], now: datetime) -> str:
+    """What a visitor can do with the sale at this moment."""
+    if (
+        known["state"] in (SaleState.CLOSING, SaleState.CLOSED, SaleState.SETTLED)
+        or now >= known["closes_at"]
+    ):
+        return "closed"
+    if known["state"] == SaleState.PAUSED:
+        return "paused"
+    if known["state"] != SaleState.OPEN or now < known["opens_at"]:
+        return "upcoming"
+    return "sold_out" if known["units_left"] == "none" else "selling"
+
+
+@router.get("/sales", response=SaleList, summary="Current sales")
+async def list_sales(request: HttpRequest) -> HttpResponse:
+    """Sales that are coming, running, or closed within the last week. Cacheable for a second."""
+    known = await _snapshots(request).get()
+    now = datetime.now(UTC)
+    return _cacheable(request, {"sales": [_at(sale, now) for sale in known], "server_time": now})
+
+
+@router.get("/sales/{sale}", response=SaleFacts, summary="One sale")
+async def get_sale(request: HttpRequest, sale: str) -> HttpResponse:
+    """The public facts of one sale. Cacheable for a second."""
+    known = await _snapshots(request).get(sale) if "\0" not in sale else []
+    if not known:
+        raise Problem("sale-not-found")
+    return _cacheable(request, _at(known[0], datetime.now(UTC)))
+
+
+def _snapshots(request: HttpRequest) -> Snapshots:
+    snapshots: Snapshots = request.scope["state"]["snapshots"]  # type: ignore[attr-defined]
+    return snapshots
+
+
+def _at(known: dict[str, Any], now: datetime) -> dict[str, Any]:
+    return known | {"phase": phase(known, now), "server_time": now}
+
+
+def _cacheable(request: HttpRequest, body: dict[str, Any]) -> HttpResponse:
+    # The tag leaves server_time out: an unchanged sale is unchanged whatever the clock says.
+    unchanging = msgspec.json.encode(_without_time(body))
+    etag = f'W/"{hashlib.sha1(unchanging, usedforsecurity=False).hexdigest()[:20]}"'
+    if request.headers.get("If-None-Match") == etag:
+        response = HttpResponse(status=304)
+    else:
+        response = HttpResponse(msgspec.json.encode(body), content_type="application/json")
+    response["ETag"] = etag
+    response["Cache-Control"] = "public, max-age=1"
+    return response
+
+
+def _without_time(body: Any) -> Any:
+    if isinstance(body, dict):
+        return {name: _without_time(value) for name, value in body.items() if name != "server_time"}
+    return [_without_time(item) for item in body] if isinstance(body, list) else body
