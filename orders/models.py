@@ -64,15 +64,22 @@ class OrderEvent(models.Model):
 
 
 class Position(models.Model):
-    """The next offset to fulfill of one partition. Moved only from the expected value."""
+    """The next offset to fulfill of one partition. Moved only from the expected value.
+
+    `incarnation` is the broker's id of the topic: a topic made anew starts its own positions, or
+    its first claims would count as written.
+    """
 
     topic = models.CharField(max_length=249)
+    incarnation = models.CharField(max_length=64, default="")
     partition = models.PositiveIntegerField()
     next_offset = models.BigIntegerField(default=0)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["topic", "partition"], name="position_of_partition"),
+            models.UniqueConstraint(
+                fields=["topic", "incarnation", "partition"], name="position_of_partition"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -83,6 +90,7 @@ class ParkedRecord(models.Model):
     """A record fulfillment could not use, kept whole: nothing read from the log is ever dropped."""
 
     topic = models.CharField(max_length=249)
+    incarnation = models.CharField(max_length=64, default="")
     partition = models.PositiveIntegerField()
     offset = models.BigIntegerField()
     key = models.BinaryField(default=bytes)
@@ -94,7 +102,9 @@ class ParkedRecord(models.Model):
     class Meta:
         ordering = ["-parked_at"]
         constraints = [
-            models.UniqueConstraint(fields=["topic", "partition", "offset"], name="parked_record_once"),
+            models.UniqueConstraint(
+                fields=["topic", "incarnation", "partition", "offset"], name="parked_record_once"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,251 @@
+"""Fulfillment: a batch of one partition becomes orders, in one transaction. Knows nothing of Kafka.
+
+Everything a batch does commits or rolls back together with the position, so that a consumer may
+die anywhere: the next one finds the position and the rows in agreement. The order of the steps:
+
+1. The position moves from the expected offset. A zombie's batch ends here, before it has written.
+2. Orders are inserted; a claim that has its row already changes nothing.
+3. One conditional UPDATE per sale takes the units; where it moves no row, one by one in log
+   order, and the excess is refused. After the inserts, so that the sale's row is locked briefly.
+4. Events of what changed. 5. Records that cannot be used are parked.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple, cast
+from uuid import UUID
+
+import structlog
+from django.db import DataError, IntegrityError, transaction
+
+from orders import book, metrics
+from orders.book import Read, Source
+from orders.claims import BadRecord, Cancel, Claim, Message, decode
+from orders.models import OrderState
+from sales.models import Sale
+
+# So many records in a row that all have to be parked are not an accident of one record: it is this
+# release that cannot read them. Better to stop with the log untouched than to park a whole sale.
+POISON_IN_A_ROW = 20
+SOLD_OUT = "sold_out"
+
+_POISON = (DataError, IntegrityError, UnicodeError)  # of the data, not of the connection
+logger = structlog.get_logger(__name__)
+
+
+class Batch(NamedTuple):
+    """Records of one partition in log order. `expected` is the position they were read from."""
+
+    source: Source
+    expected: int
+    records: Sequence[Read]
+
+    @property
+    def following(self) -> int:
+        return self.records[-1].offset + 1
+
+
+class Outcome(NamedTuple):
+    """What the order book says of one record's order. `new` is False when it said so before."""
+
+    order_id: UUID
+    sale_id: UUID
+    pool: int
+    epoch: int
+    state: OrderState
+    reason: str = ""
+    new: bool = True
+
+
+class Poisoned(Exception):
+    """Everything in the partition had to be parked: nothing was written, the position has not moved."""
+
+
+class Parked(NamedTuple):
+    read: Read
+    cause: str
+
+
+def fulfill(batch: Batch, poison_in_a_row: int | None = POISON_IN_A_ROW) -> list[Outcome]:
+    """Writes the batch and returns an outcome for each record that was not parked, in log order.
+
+    Raises book.Zombie and Poisoned, with nothing written; django.db.OperationalError and
+    InterfaceError when PostgreSQL is not there: then whether it was written is unknown, and the
+    position tells. `poison_in_a_row=None` parks without end.
+    """
+    with metrics.fulfillment_batch_seconds.time():
+        try:
+            outcomes, parked = _transact(batch, poison_in_a_row, together=True)
+        except _POISON as error:
+            logger.warning("batch refused, now one by one", **_where(batch.source), error=_line(error))
+            outcomes, parked = _transact(batch, poison_in_a_row, together=False)
+    for outcome in outcomes:
+        if outcome.new:
+            metrics.fulfilled_orders.labels(outcome.state).inc()
+    for record, cause in parked:
+        metrics.parked_records.inc()
+        logger.error("record parked", **_where(batch.source), offset=record.offset, cause=cause)
+    return outcomes
+
+
+def recall(records: Sequence[Read]) -> list[Outcome]:
+    """What the order book says of records that were fulfilled before: nothing is written.
+
+    A record without a row (it was parked) has no outcome.
+    """
+    claims = []
+    for read in records:
+        try:
+            message = decode(read.value)
+        except BadRecord:
+            continue
+        claims.append(_claim(message))
+    known = book.states({claim.order_id for claim in claims})
+    return [_outcome(claim, *known[claim.order_id], new=False) for claim in claims if claim.order_id in known]
+
+
+def _transact(
+    batch: Batch, poison_in_a_row: int | None, *, together: bool
+) -> tuple[list[Outcome], list[Parked]]:
+    with transaction.atomic(durable=True):
+        book.move_position(batch.source, batch.expected, batch.following)
+        usable, parked = _sift(batch.records)
+        if together:
+            outcomes = _write([message for _, message in usable])
+        else:
+            outcomes = []
+            for read, message in usable:
+                try:
+                    with transaction.atomic():
+                        outcomes += _write([message])
+                except _POISON as error:
+                    parked.append(Parked(read, _line(error)))
+        for read, cause in parked:
+            book.park(batch.source, read, cause)
+        if parked and poison_in_a_row is not None:
+            # Counted in the table, so that poison that trickles in by ones and twos is seen as well.
+            first = batch.following - poison_in_a_row
+            if book.parked_between(batch.source, first, batch.following) >= poison_in_a_row:
+                raise Poisoned(
+                    f"{poison_in_a_row} records in a row cannot be used, up to {batch.source.topic}/"
+                    f"{batch.source.partition}@{parked[-1].read.offset}: {parked[-1].cause}"
+                )
+    return outcomes, parked
+
+
+def _sift(records: Sequence[Read]) -> tuple[list[tuple[Read, Message]], list[Parked]]:
+    """Parts the records that can be used from those that cannot, each with its cause."""
+    usable: list[tuple[Read, Message]] = []
+    parked: list[Parked] = []
+    for read in records:
+        try:
+            usable.append((read, decode(read.value)))
+        except BadRecord as error:
+            parked.append(Parked(read, str(error)))
+    sales = Sale.objects.in_bulk({_claim(message).sale_id for _, message in usable})
+    accepted = []
+    for read, message in usable:
+        claim = _claim(message)
+        objection = _objection(claim, sales.get(claim.sale_id))
+        if objection:
+            parked.append(Parked(read, objection))
+        else:
+            accepted.append((read, message))
+    return accepted, parked
+
+
+def _objection(claim: Claim, sale: Sale | None) -> str:
+    """I6: an order has a claim of a known sale at the armed price. Empty when there is nothing against it."""
+    if sale is None:
+        return f"there is no sale {claim.sale_id}"
+    if (claim.unit_price, claim.currency) != (sale.unit_price, sale.currency):
+        return f"priced {claim.unit_price} {claim.currency}, the sale says {sale.unit_price} {sale.currency}"
+    if claim.product_id != sale.product_id:
+        return f"product {claim.product_id}, the sale says {sale.product_id}"
+    if "\0" in claim.user_id:
+        return "a NUL byte in the customer"
+    return ""
+
+
+def _write(messages: Sequence[Message]) -> list[Outcome]:
+    """Runs of claims and runs of cancels, in log order: whichever the log shows first wins."""
+    runs = [(kind, list(run)) for kind, run in groupby(messages, type)]
+    if len(runs) > 1:
+        # Each run locks its sales in order; several runs together only keep that order like this.
+        book.lock_in_order({_claim(message).sale_id for message in messages})
+    outcomes: list[Outcome] = []
+    for kind, run in runs:
+        outcomes += _confirm(cast(list[Claim], run)) if kind is Claim else _cancel(cast(list[Cancel], run))
+    return outcomes
+
+
+def _confirm(claims: list[Claim]) -> list[Outcome]:
+    once: dict[UUID, Claim] = {}
+    for claim in claims:
+        once.setdefault(claim.order_id, claim)  # the first of each id counts
+    unique = list(once.values())
+    new = book.insert(unique, OrderState.CONFIRMED, [""] * len(unique))
+    known: dict[UUID, tuple[OrderState, str]] = dict.fromkeys(new, (OrderState.CONFIRMED, ""))
+    excess: list[UUID] = []
+    for _, same_sale in groupby(sorted((c for c in unique if c.order_id in new), key=_sale), key=_sale):
+        excess += _take_units(list(same_sale))
+    if excess:
+        book.refuse(excess, SOLD_OUT)
+        known.update(dict.fromkeys(excess, (OrderState.REFUSED, SOLD_OUT)))
+    book.add_events([(order_id, *known[order_id]) for order_id in new])
+    known.update(book.states(once.keys() - new))
+    outcomes = []
+    for claim in claims:
+        outcomes.append(_outcome(claim, *known[claim.order_id], new=claim.order_id in new))
+        new.discard(claim.order_id)  # a second record of it in this batch is a redelivery
+    return outcomes
+
+
+def _take_units(claims: list[Claim]) -> list[UUID]:
+    """Takes the units of one sale's claims. Returns the orders that the allotment does not hold."""
+    if book.sell(claims[0].sale_id, sum(claim.quantity for claim in claims)):
+        return []
+    return [claim.order_id for claim in claims if not book.sell(claim.sale_id, claim.quantity)]
+
+
+def _cancel(cancels: list[Cancel]) -> list[Outcome]:
+    once: dict[UUID, Cancel] = {}
+    for cancel in cancels:
+        once.setdefault(cancel.claim.order_id, cancel)
+    moved = book.cancel({order_id: cancel.reason for order_id, cancel in once.items()})
+    for sale_id, rows in groupby(sorted(moved, key=lambda row: row[1]), key=lambda row: row[1]):
+        book.unsell(sale_id, sum(quantity for _, _, quantity in rows))
+    new = {order_id for order_id, _, _ in moved}
+    # A cancel that comes before its claim writes the row, so that the claim loses.
+    early = [cancel for order_id, cancel in once.items() if order_id not in new]
+    new |= book.insert(
+        [cancel.claim for cancel in early], OrderState.CANCELLED, [cancel.reason for cancel in early]
+    )
+    known = book.states(once)
+    book.add_events([(order_id, *known[order_id]) for order_id in new])
+    outcomes = []
+    for cancel in cancels:
+        order_id = cancel.claim.order_id
+        outcomes.append(_outcome(cancel.claim, *known[order_id], new=order_id in new))
+        new.discard(order_id)
+    return outcomes
+
+
+def _outcome(claim: Claim, state: OrderState, reason: str, *, new: bool) -> Outcome:
+    return Outcome(claim.order_id, claim.sale_id, claim.pool, claim.epoch, state, reason, new)
+
+
+def _claim(message: Message) -> Claim:
+    return message if isinstance(message, Claim) else message.claim
+
+
+def _sale(claim: Claim) -> UUID:
+    return claim.sale_id
+
+
+def _where(source: Source) -> dict[str, str | int]:
+    return {"topic": source.topic, "partition": source.partition}
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
