@@ -5,8 +5,6 @@ import os
 import shutil
 import tempfile
 
-from prometheus_client import multiprocess
-
 from fluxgate_site.environment import Environment
 
 _environment = Environment()
@@ -36,4 +34,7 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 
 
 def child_exit(server: object, worker: object) -> None:
+    # Imported late: prometheus_client looks for its folder when it is first imported.
+    from prometheus_client import multiprocess
+
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[attr-defined, no-untyped-call]

@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "import_export",
+    "ninja",  # the API page from its own static files, and export_openapi_schema
     "sales",
     "waitingroom",
     "orders",

@@ -61,6 +61,8 @@ class BuyerWithKey(Buyer):
             request.idempotency_key = idempotency.parse(header)  # type: ignore[attr-defined]
         except idempotency.KeyInvalid as error:
             raise Problem("idempotency-key-invalid", f"The key cannot be used: {error}.") from None
+        if request.content_type != "application/json":
+            raise Problem("unsupported-media-type")
         return customer
 
 

@@ -1,0 +1,103 @@
+"""Fixtures for everybody. The servers behind them are real: see tests/servers.py."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from django.core.management import call_command
+from django.utils import timezone
+
+from sales import arming, topic
+from sales.gate import connect
+from sales.models import Product, Sale
+from sales.turnstile import Turnstile
+from tests.running_site import Site
+
+# Playwright's synchronous interface runs a loop of its own beside the tests that ask the database.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> None:
+    """The run's PostgreSQL is its own and new, so the site's database is the test database."""
+    with django_db_blocker.unblock():
+        call_command("migrate", verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def log_topic() -> str:
+    """The topic exists, as arming demands."""
+    return topic.ensure_topic()
+
+
+@pytest.fixture
+def gate() -> Iterator[redis.Redis]:
+    """A synchronous client of the gate's Redis."""
+    client = connect()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+async def turnstile() -> AsyncIterator[Turnstile]:
+    opened = Turnstile()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def make_sale(transactional_db: None) -> Callable[..., Sale]:
+    """Makes a draft: open window, 10 units, limit 1, price 19.90; `stock` is the product's."""
+
+    def make(*, stock: int | None = None, **facts: Any) -> Sale:
+        slug = facts.setdefault("slug", f"sale-{uuid4().hex[:8]}")
+        facts = {
+            "name": f"Sale {slug}",
+            "opens_at": timezone.now() - timedelta(seconds=1),
+            "closes_at": timezone.now() + timedelta(hours=1),
+            "allotment": 10,
+            "unit_price": "19.90",
+            "limit_per_customer": 1,
+            "admission_rate": 100_000,
+            "burst": 100_000,
+        } | facts
+        units = facts["allotment"] if stock is None else stock
+        product = Product.objects.create(sku=slug, name=f"Product of {slug}", stock=units)
+        return Sale.objects.create(product=product, **facts)
+
+    return make
+
+
+@pytest.fixture
+def sale(make_sale: Callable[..., Sale]) -> Sale:
+    """A draft with the defaults of `make_sale`."""
+    return make_sale()
+
+
+@pytest.fixture
+def open_sale(make_sale: Callable[..., Sale], log_topic: str) -> Callable[..., Sale]:
+    """Makes a sale and takes it to `open` (or to `until`: "armed")."""
+
+    def make(*, until: str = "open", **facts: Any) -> Sale:
+        made = make_sale(**facts)
+        arming.arm(made, actor="test")
+        if until == "open":
+            arming.open_sale(made, actor="test")
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[Site]:
+    """A running site for one module, on a topic of its own. Its tests must not use `db` fixtures:
+    the rows are really committed, and stay until the module ends."""
+    with django_db_blocker.unblock():
+        running = Site()
+        yield running
+        running.close()
+        call_command("flush", interactive=False, verbosity=0)

@@ -1,0 +1,182 @@
+"""The site as its users meet it: gunicorn and consumers as processes, over sockets."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import requests
+from django.conf import settings
+from django.utils import timezone
+
+from orders.identity import mint
+from orders.models import Order
+from sales import arming, topic
+from sales.models import Product, Sale
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def eventually(question: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first truthy answer; fails when there is none before the deadline."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"still not true after {seconds:g} s"
+        time.sleep(0.05)
+    return answer
+
+
+class Site:
+    """A running site on a topic of its own, in the tests' database. Opened, then closed."""
+
+    def __init__(self, **environment: str) -> None:
+        self.port, self.metrics_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.topic = f"orders-{uuid4().hex[:8]}"
+        changed = {
+            "FLUXGATE_BIND": f"127.0.0.1:{self.port}",
+            "FLUXGATE_METRICS_PORT": str(self.metrics_port),
+            "FLUXGATE_KAFKA_TOPIC": self.topic,
+            "FLUXGATE_KAFKA_GROUP": f"fulfillment-{self.topic}",
+        } | environment
+        self.environment = os.environ | changed
+        # This process arms sales and reads the books by the same settings as the site's.
+        names = {name.removeprefix("FLUXGATE_").lower(): value for name, value in changed.items()}
+        self._before = settings.FLUXGATE
+        settings.FLUXGATE = type(settings.FLUXGATE)(**names)
+        topic.ensure_topic()
+        self._logs = Path(tempfile.mkdtemp(prefix="fluxgate-site-"))
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.web = self._start(
+            "web", "gunicorn", "-c", "fluxgate_site/gunicorn.conf.py", "fluxgate_site.asgi:application"
+        )
+        try:
+            eventually(self._is_ready)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        settings.FLUXGATE = self._before
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self._logs, ignore_errors=True)
+
+    def consumer(self) -> "subprocess.Popen[bytes]":
+        """Starts one `run_fulfillment` and returns at once."""
+        return self._start("consumer", "manage", "run_fulfillment")
+
+    def manage(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Runs a command of the shell to its end, with what it printed."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=CHECKOUT,
+            env=self.environment,
+            check=check,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def log(self, name: str) -> str:
+        """What the processes of this name have printed."""
+        return "".join(path.read_text() for path in sorted(self._logs.glob(f"{name}-*")))
+
+    def sell(
+        self,
+        slug: str | None = None,
+        *,
+        allotment: int = 10,
+        opens_in: float = -1,
+        closes_in: float = 3600,
+        limit: int = 1,
+        admission_rate: int = 100_000,
+        burst: int = 100_000,
+        open_now: bool = True,
+        **facts: Any,
+    ) -> Sale:
+        """A sale that is scheduled, armed and opened; `opens_in` and `closes_in` are seconds from now."""
+        slug = slug or f"sale-{uuid4().hex[:8]}"
+        product = Product.objects.create(sku=slug, name=f"Product of {slug}", stock=allotment)
+        now = timezone.now()
+        sale = Sale.objects.create(
+            slug=slug,
+            name=facts.pop("name", f"Sale {slug}"),
+            product=product,
+            opens_at=now + timedelta(seconds=opens_in),
+            closes_at=now + timedelta(seconds=closes_in),
+            allotment=allotment,
+            unit_price=facts.pop("unit_price", "19.90"),
+            limit_per_customer=limit,
+            admission_rate=admission_rate,
+            burst=burst,
+            **facts,
+        )
+        arming.arm(sale, actor="test")
+        if open_now:
+            arming.open_sale(sale, actor="test")
+        return sale
+
+    def buy(
+        self, slug: str, customer: str, key: str | None = None, quantity: Any = 1, **headers: str
+    ) -> requests.Response:
+        return requests.post(
+            f"{self.url}/api/v1/sales/{slug}/orders",
+            json={"quantity": quantity},
+            headers={
+                "Authorization": f"Bearer {mint(customer)}",
+                "Idempotency-Key": key or uuid4().hex,
+                "Accept": "application/json",
+            }
+            | headers,
+            allow_redirects=False,
+            timeout=30,
+        )
+
+    def get(self, path: str, customer: str | None = None, **headers: str) -> requests.Response:
+        if customer:
+            headers["Authorization"] = f"Bearer {mint(customer)}"
+        return requests.get(f"{self.url}{path}", headers=headers, allow_redirects=False, timeout=30)
+
+    def confirmed(self, sale: Sale) -> int:
+        """Orders of the sale that stand in the order book as confirmed."""
+        return Order.objects.filter(sale=sale, state="confirmed").count()
+
+    def _start(self, name: str, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "manage.py"] if program == "manage" else [sys.executable, "-m", program]
+        with (self._logs / f"{name}-{len(self._processes)}").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *arguments], cwd=CHECKOUT, env=self.environment, stdout=log, stderr=log
+            )
+        self._processes.append(process)
+        return process
+
+    def _is_ready(self) -> bool:
+        assert self.web.poll() is None, f"the site ended at once:\n{self.log('web')}"
+        try:
+            return self.get("/readyz").status_code == 200
+        except requests.ConnectionError:
+            return False
