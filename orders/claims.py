@@ -9,12 +9,12 @@ CloudEvents 1.0), beside the W3C `traceparent` of the request when there was one
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from uuid import UUID, uuid5
 
 import msgspec
 
-VERSION = 1
+VERSION: Final = 1
 SOURCE = "/flux-gate/gate"  # ce_source
 CONTENT_TYPE = "application/json"
 

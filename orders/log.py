@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -121,7 +121,7 @@ class KafkaLog:
                 value=record.value,
                 key=record.key,
                 partition=record.partition,
-                headers=record.headers,
+                headers=cast(Any, record.headers),  # its list type is invariant
                 on_delivery=append,
             )
         except BufferError:

@@ -1,0 +1,304 @@
+"""The consumer's loop, one public step at a time: read, fulfill, settle, commit.
+
+Two books say how far the log has been read. The position in PostgreSQL says "written up to
+here" and commits with the rows; Kafka's committed offset says "settled in the gate up to here"
+and is committed last. A start, and a return after any trouble, begins at the lower of the two:
+records below the position are not written again, but the gate is told their outcome again, so
+that a consumer killed between the database and the gate leaves no claim unsettled.
+
+Each batch is finished inside its step, so nothing is under way when partitions are taken away.
+Trouble has one remedy, `_go_back`: drop what was read, wait a little, begin from the books.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import structlog
+from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from orders import book, metrics
+from orders.book import Read, Source, Zombie
+from orders.fulfillment import POISON_IN_A_ROW, Batch, Outcome, fulfill, recall
+from orders.settling import settle
+from sales import gate
+from sales.topic import TopicUnavailable, client_config, incarnation
+
+# Back-off after trouble, in seconds: the first pause, and the longest.
+PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 5.0
+# How long `drained` waits for a gate that is down before it leaves settling to a later run.
+GATE_PATIENCE_SECONDS = 10.0
+
+logger = structlog.get_logger(__name__)
+
+
+class LogShorter(Exception):
+    """The log does not have the offset the books point at: it lost records, or they have expired."""
+
+
+@dataclass(slots=True)
+class _Partition:
+    source: Source
+    position: int  # of the order book: the next offset to fulfill
+    following: int  # the next offset to read; below the position while settling again
+    ended_at: int = -1  # where the log last said that it ends
+    hole_at: int = -1  # where offsets were missing once
+
+
+class Consumer:
+    """Shares the topic's partitions with the other consumers of the group. Close it when done."""
+
+    def __init__(self, client: redis.Redis, *, poison_in_a_row: int | None = POISON_IN_A_ROW) -> None:
+        flux = settings.FLUXGATE
+        self._gate = client
+        self._poison_in_a_row = poison_in_a_row
+        self._topic = flux.kafka_topic
+        self._batch = flux.fulfillment_batch
+        self._assigned: list[int] | None = None  # None: not a member of the group yet, or again
+        self._partitions: dict[int, _Partition] = {}  # empty while the books have not been asked
+        self._start_at = 0.0
+        self._pause = PAUSE_SECONDS
+        self._unsettled_since: float | None = None
+        self._ask_gate_at = 0.0
+        self._gate_pause = PAUSE_SECONDS
+        self._kafka = KafkaConsumer(
+            {
+                **client_config(),
+                "group.id": flux.kafka_group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                # An offset the log does not have is an incident, never a reason to skip or start over.
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": flux.kafka_fetch_wait_ms,
+                "session.timeout.ms": flux.kafka_session_ms,
+                "heartbeat.interval.ms": min(flux.kafka_session_ms // 6, 2000),
+                "on_commit": self._on_commit,
+            },
+            logger=logging.getLogger("librdkafka"),
+        )
+        # The default range assignor is eager: everything is revoked and begun anew from the books,
+        # which costs one read of the position and spares a second way of starting.
+        self._kafka.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+
+    def step(self, wait_seconds: float = 0.2) -> bool:
+        """One turn of the loop. True: go on. False: nothing was read within `wait_seconds`.
+
+        Raises fulfillment.Poisoned, LogShorter and fatal KafkaExceptions: the process should end,
+        and the next one begins at the same records.
+        """
+        self._begin()
+        self._try_gate_again()
+        messages = self._read(wait_seconds)
+        read: dict[int, list[Read]] = {}
+        for message in messages:
+            if self._usable(message):
+                read.setdefault(_number(message), []).append(_record(message))
+        try:
+            done = [
+                partition for number, records in read.items() if (partition := self._take(number, records))
+            ]
+            self._commit(done)
+        except Zombie as error:
+            self._go_back("zombie", str(error))
+        except (OperationalError, InterfaceError) as error:
+            # PostgreSQL is not there, or the commit's answer was lost: the position will tell.
+            self._go_back("database", str(error))
+        else:
+            if read:
+                self._pause = PAUSE_SECONDS
+        metrics.fulfillment_lag_records.set(self.lag())
+        return bool(read)
+
+    def drained(self) -> bool:
+        """Whether this consumer has fulfilled its partitions up to the end of the log.
+
+        With several consumers each drains its own; one that has no partitions is done at once.
+        """
+        if self._assigned is None or len(self._partitions) < len(self._assigned):
+            return False
+        if any(partition.ended_at < partition.following for partition in self._partitions.values()):
+            return False
+        since = self._unsettled_since
+        return since is None or time.monotonic() - since > GATE_PATIENCE_SECONDS
+
+    def lag(self) -> int:
+        """Records of these partitions that are in the log and not yet in the order book."""
+        return sum(
+            max(0, self._end(partition) - partition.position) for partition in self._partitions.values()
+        )
+
+    def close(self) -> None:
+        """Leaves the group, so that the others take over at once."""
+        self._partitions, self._assigned = {}, None
+        self._kafka.close()
+
+    def _begin(self) -> None:
+        """Asks the books where to start, once partitions have been assigned."""
+        if not self._assigned or self._partitions or time.monotonic() < self._start_at:
+            return
+        try:
+            topic_id = incarnation()
+            wanted = [TopicPartition(self._topic, number) for number in self._assigned]
+            starts = []
+            for known in self._kafka.committed(wanted, timeout=5):
+                if known.error is not None:
+                    raise KafkaException(known.error)
+                source = Source(self._topic, topic_id, known.partition)
+                position = book.position(source)
+                settled = known.offset if known.offset >= 0 else position
+                self._partitions[known.partition] = _Partition(source, position, min(position, settled))
+                starts.append(TopicPartition(self._topic, known.partition, min(position, settled)))
+            self._kafka.assign(starts)
+        except (OperationalError, InterfaceError) as error:
+            self._go_back("database", str(error))
+        except (KafkaException, TopicUnavailable) as error:
+            self._go_back("log", str(error))
+        else:
+            self._unsettled_since = None
+            logger.info("partitions begun", partitions=sorted(self._partitions))
+
+    def _read(self, wait_seconds: float) -> list[Message]:
+        # `consume` alone would wait until the batch is full: wait for the first, take what is there.
+        first = self._kafka.poll(wait_seconds)
+        return [] if first is None else [first, *self._kafka.consume(self._batch - 1, timeout=0)]
+
+    def _usable(self, message: Message) -> bool:
+        """Whether it is a record of a partition that is ours, and not an event or an error."""
+        error = message.error()
+        partition = self._partitions.get(_number(message))
+        if error is None:
+            return partition is not None
+        if error.code() == KafkaError._PARTITION_EOF:
+            if partition is not None:
+                partition.ended_at = message.offset() or 0
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise LogShorter(f"{self._topic}/{message.partition()}: {error.str()}")
+        elif error.fatal():
+            raise KafkaException(error)
+        else:
+            logger.warning("consumer", error=error.str())
+        return False
+
+    def _take(self, number: int, records: list[Read]) -> _Partition | None:
+        """Fulfills and settles what was read of one partition. None: it has nothing to commit."""
+        partition = self._partitions.get(number)
+        if partition is None:  # went back because of another partition of the same read
+            return None
+        records = [record for record in records if record.offset >= partition.following]
+        if not records:
+            return None
+        if not self._whole(partition, records):
+            return None
+        known = [record for record in records if record.offset < partition.position]
+        fresh = [record for record in records if record.offset >= partition.position]
+        outcomes = recall(known) if known else []
+        if fresh:
+            batch = Batch(partition.source, partition.position, fresh)
+            outcomes += fulfill(batch, self._poison_in_a_row)
+            partition.position = batch.following
+        partition.following = records[-1].offset + 1
+        return partition if self._settle(outcomes) else None
+
+    def _whole(self, partition: _Partition, records: list[Read]) -> bool:
+        """Offsets follow each other. A hole is read again once; one that stays is the log's own."""
+        expected = partition.following
+        for record in records:
+            if record.offset != expected and partition.hole_at != expected:
+                partition.hole_at = expected
+                logger.warning("hole in the log", partition=partition.source.partition, offset=expected)
+                self._kafka.seek(TopicPartition(self._topic, partition.source.partition, partition.following))
+                return False
+            expected = record.offset + 1
+        return True
+
+    def _settle(self, outcomes: list[Outcome]) -> bool:
+        """Tells the gate, best effort. False: it was not told, and the offset must not be committed."""
+        if self._unsettled_since is not None:
+            return False
+        try:
+            settle(self._gate, outcomes)
+        except (gate.GateUnreachable, redis.RedisError) as error:
+            self._unsettled_since = time.monotonic()
+            self._wait_for_gate(str(error))
+            return False
+        self._gate_pause = PAUSE_SECONDS
+        return True
+
+    def _wait_for_gate(self, error: str) -> None:
+        logger.warning("gate not told", error=error, again_in_seconds=self._gate_pause)
+        self._ask_gate_at = time.monotonic() + self._gate_pause
+        self._gate_pause = min(2 * self._gate_pause, LONGEST_PAUSE_SECONDS)
+
+    def _try_gate_again(self) -> None:
+        """Fulfillment goes on without the gate. When it is back, the log tells what to settle."""
+        if self._unsettled_since is None or time.monotonic() < self._ask_gate_at:
+            return
+        try:
+            with gate.reaching():
+                self._gate.ping()
+        except (gate.GateUnreachable, redis.RedisError) as error:
+            self._wait_for_gate(str(error))
+        else:
+            self._go_back("gate", "the gate is back", pause=0)
+
+    def _commit(self, partitions: Iterable[_Partition]) -> None:
+        offsets = [
+            TopicPartition(self._topic, partition.source.partition, partition.following)
+            for partition in partitions
+        ]
+        if offsets:
+            # Not waited for: a commit that is late or lost only settles a little again.
+            self._kafka.commit(offsets=offsets, asynchronous=True)
+
+    def _go_back(self, cause: str, why: str, pause: float | None = None) -> None:
+        """Drops what has been read and begins again from the books, after a pause that grows."""
+        logger.warning("going back to the books", cause=cause, why=why)
+        metrics.fulfillment_restarts.labels(cause).inc()
+        if cause == "database":
+            connection.close()
+        self._partitions = {}
+        self._kafka.assign([])  # nothing is fetched meanwhile; the group membership goes on
+        self._start_at = time.monotonic() + (self._pause if pause is None else pause)
+        if pause is None:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+
+    def _end(self, partition: _Partition) -> int:
+        """The end of the log as the last fetch told it. Asking the broker answers wrongly on Tansu."""
+        tp = TopicPartition(self._topic, partition.source.partition)
+        marks = self._kafka.get_watermark_offsets(tp, cached=True)
+        return max(partition.ended_at, marks[1] if marks else 0)
+
+    def _on_assign(self, kafka: KafkaConsumer, partitions: list[TopicPartition]) -> None:
+        logger.info("partitions assigned", partitions=sorted(tp.partition for tp in partitions))
+        self._assigned = [tp.partition for tp in partitions]
+        self._partitions = {}
+        self._start_at = 0.0
+        kafka.assign([])  # `_begin` starts them: asking the books may take long or fail
+
+    def _on_revoke(self, kafka: KafkaConsumer, partitions: list[TopicPartition]) -> None:
+        logger.info("partitions revoked", partitions=sorted(tp.partition for tp in partitions))
+        self._assigned, self._partitions = None, {}
+        kafka.unassign()
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        if error is not None:
+            logger.warning("offsets not committed", error=error.str())
+
+
+def _number(message: Message) -> int:
+    number = message.partition()
+    return -1 if number is None else number
+
+
+def _record(message: Message) -> Read:
+    # The client library's types allow for errors and for str; a record has an offset and bytes.
+    fields: Any = message.offset(), message.value(), message.key(), message.headers() or []
+    return Read(*fields)
