@@ -5,18 +5,19 @@ path needs no database, so a page without a list would be what ends the sale. He
 everybody, and the last list that could be read while none can.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypedDict
 from zlib import crc32
 
 from django.core.cache import cache
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from sales.api import LISTED_DAYS, phase
 from sales.models import Sale, SaleState
 from sales.problems import CATALOGUE
 
@@ -25,7 +26,7 @@ FRESH_SECONDS = 1
 LAST_SECONDS = 24 * 3600
 # While PostgreSQL is away, only one visitor in this many seconds waits to find that out.
 AWAY_SECONDS = 5
-LISTED = 60  # the newest; a shop with years of closed sales still has a light page
+LISTED = 200  # cards at most, as the API lists
 HUES = 6  # of the cards, in fluxgate.css
 
 # Everything is this page's own; an inline script, style or handler would not run.
@@ -76,7 +77,7 @@ def storefront(request: HttpRequest) -> HttpResponse:
     """Every sale that is public, as cards; 503 with a friendly page when no list can be had."""
     try:
         sales = listed_sales()
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         response = render(request, "storefront.html", {"unavailable": True}, status=503)
         response["Retry-After"] = str(AWAY_SECONDS)
         return _sealed(response, "no-store")
@@ -94,7 +95,8 @@ def problems(request: HttpRequest) -> HttpResponse:
             "slug": entry.slug,
             "title": entry.title,
             "status": entry.status,
-            "meaning": entry.meaning,
+            # Every second piece stood between backquotes, and is code.
+            "meaning": entry.meaning.split("`"),
             "what_to_do": REPEAT if entry.slug in WORTH_REPEATING else DO_NOT_REPEAT,
         }
         for entry in CATALOGUE
@@ -103,13 +105,14 @@ def problems(request: HttpRequest) -> HttpResponse:
 
 
 def listed_sales() -> list[ListedSale]:
-    """The public sales, at most a second old, or the last known ones. Raises DatabaseError without either."""
+    """The public sales, at most a second old, or the last known ones. Raises DatabaseError or InterfaceError
+    without either."""
     fresh: list[ListedSale] | None = cache.get(FRESH)
     if fresh is not None:
         return fresh
     try:
         read = _read_sales()
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         last: list[ListedSale] | None = cache.get(LAST)
         if last is None:
             raise
@@ -121,7 +124,8 @@ def listed_sales() -> list[ListedSale]:
 
 
 def _read_sales() -> list[ListedSale]:
-    rows = Sale.objects.exclude(state=SaleState.DRAFT).select_related("product").order_by("-opens_at")
+    public = Sale.objects.exclude(state=SaleState.DRAFT).select_related("product")
+    recent = public.filter(closes_at__gt=timezone.now() - timedelta(days=LISTED_DAYS))
     return [
         ListedSale(
             slug=sale.slug,
@@ -136,36 +140,26 @@ def _read_sales() -> list[ListedSale]:
             limit_per_customer=sale.limit_per_customer,
             sold_out=sale.sold >= sale.allotment,
         )
-        for sale in rows[:LISTED]
+        for sale in recent.order_by("-opens_at")[:LISTED]
     ]
 
 
-def _phase(sale: ListedSale, now: datetime) -> str:
-    """As PostgreSQL knows it. The page then asks the API, which has the gate's fresher word."""
-    if sale["state"] in (SaleState.CLOSING, SaleState.CLOSED, SaleState.SETTLED) or now >= sale["closes_at"]:
-        return "sold_out" if sale["sold_out"] else "closed"
-    if sale["sold_out"]:
-        return "sold_out"
-    if sale["state"] == SaleState.PAUSED:
-        return "paused"
-    return "selling" if sale["state"] == SaleState.OPEN and now >= sale["opens_at"] else "upcoming"
-
-
 def _card(sale: ListedSale, now: datetime) -> dict[str, object]:
-    phase = _phase(sale, now)
-    opens = phase == "upcoming"
+    # As PostgreSQL knows it. The page then asks the API, which has the gate's fresher word.
+    stands = phase({**sale, "units_left": "none" if sale["sold_out"] else "unknown"}, now)
+    opens = stands == "upcoming"
     when = sale["opens_at"] if opens else sale["closes_at"]
     return {
         **sale,
-        "phase": phase,
-        "phase_words": PHASE_WORDS[phase],
+        "phase": stands,
+        "phase_words": PHASE_WORDS[stands],
         "price": _price(sale["unit_price"], sale["currency"]),
         "hue": crc32(sale["slug"].encode()) % HUES,
         "opens_at": _iso(sale["opens_at"]),
         "closes_at": _iso(sale["closes_at"]),
         "when": _iso(when),
         "when_words": "Opens" if opens else "Closes",
-        "running": phase in ("upcoming", "selling", "paused"),
+        "running": stands in ("upcoming", "selling", "paused"),
         "when_text": f"{when.astimezone(UTC):%a %-d %b %Y, %H:%M:%S} UTC",
     }
 

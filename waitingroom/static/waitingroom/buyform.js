@@ -84,8 +84,8 @@ export function wireBuyForm(place, clock, sale) {
     trying = null;
     draw();
     if (outcome === null) say("Stopped.");
-    else if (outcome.orderId) say(outcome.text, { link: orderPage(outcome.orderId, slug), linkWords: "See your order", problem: outcome.problem });
-    else say(outcome.text, { problem: outcome.problem || "refused" });
+    else if (outcome.orderId) say(`${outcome.heading}. ${outcome.text}`, { link: orderPage(outcome.orderId, slug), linkWords: "See your order", problem: outcome.problem });
+    else say(`${outcome.heading}. ${outcome.text}`, { problem: outcome.problem || "refused" });
   }
 
   const step = (by) => {

@@ -114,14 +114,17 @@ function lastSegment(url) {
   return typeof url === "string" ? url.replace(/\/+$/, "").split(/[/=]/).pop() : null;
 }
 
-/** What a refusal means for a person. Nothing here was charged or set aside, and that is said. */
+/** What a refusal means for a person: [heading, words]. Nothing was charged or set aside, and that is said. */
 const OVER = {
-  "sold-out": "Sold out. Every unit has been bought. Nothing was ordered for you.",
-  "sale-closed": "This sale is closed. Nothing was ordered for you.",
-  "limit-reached": "You already have all that one customer may buy in this sale.",
-  "idempotency-key-reused": "This browser used the same order key for something else, so nothing was bought by this click. Press Buy to start a new order.",
-  "admission-invalid": "Your place in the waiting room could not be recognised. Please come in through the waiting room again.",
+  "sold-out": ["Sold out", "Every unit has been bought. Nothing was ordered for you."],
+  "sale-closed": ["This sale is closed", "Nothing was ordered for you."],
+  "limit-reached": ["You have yours already", "One customer may not buy more than that in this sale."],
+  "idempotency-key-reused": ["Please press Buy again", "This browser used the same order key for something else, so nothing was bought this time."],
+  "admission-invalid": ["Your place could not be recognised", "Please press Buy on the store front again."],
+  "sale-not-found": ["There is no such sale", "It may have been taken down."],
 };
+const NOT_ACCEPTED = "The shop did not accept this";
+const SIGN_IN = ["Please sign in", "Sign in at the shop, then come back to this page."];
 const AGAIN = {
   "all-units-held": "All remaining units are in other people's hands just now. Some may come back.",
   "sale-paused": "The shop has paused this sale. Nobody is being served in the meantime.",
@@ -129,30 +132,28 @@ const AGAIN = {
 };
 const OPENING = "The sale opens any moment.";
 const OFFLINE = "The shop could not be reached.";
-const SIGN_IN = "Please sign in at the shop, then come back to this page.";
-const UNKNOWN_SALE = "There is no such sale.";
 
 /**
  * An answer as a person meets it:
  *   accepted (orderId) | busy | not-open (opensAt) | again (text: will be tried again) |
- *   over (text, problem, orderId?: trying again does not help)
+ *   over (heading, text, problem, orderId?: trying again does not help)
  * `decided`: the gate has looked at this key, so no order hides behind a lost answer.
  */
 function outcomeOf({ status, body, retryAfter }) {
   const problem = problemOf(body);
-  const over = (text, more = {}) => ({ kind: "over", problem, text, ...more });
+  const over = ([heading, text], more = {}) => ({ kind: "over", problem, heading, text, final: true, ...more });
   const again = (text, decided) => ({ kind: "again", problem, text, retryAfter, decided });
   if (status === 202 && typeof body.order_id === "string") return { kind: "accepted", orderId: body.order_id };
   if (status === 0) return again(OFFLINE, false);
   if (status === 302 || status === 429 || problem === "admission-required") return { kind: "busy", problem, retryAfter, decided: true };
   if (problem === "sale-not-open") return { kind: "not-open", problem, text: OPENING, opensAt: Date.parse(body.opens_at), retryAfter, decided: true };
   if (problem in AGAIN) return again(AGAIN[problem], problem !== "temporarily-unavailable");
-  if (status === 401) return over(SIGN_IN);
+  if (status === 401) return over(SIGN_IN, { final: false }); // says nothing about an order under this key
   if (problem === "limit-reached") return over(OVER[problem], { orderId: body.order_id ?? lastSegment(body.order_url) });
   if (problem in OVER) return over(OVER[problem]);
-  if (status === 404) return over(UNKNOWN_SALE);
+  if (status === 404) return over(OVER["sale-not-found"]);
   if (status === 202 || status === 408 || status === 425 || status >= 500) return again(AGAIN["temporarily-unavailable"], false);
-  return over(body.detail || body.title || `The shop did not accept this order (answer ${status}).`);
+  return over([NOT_ACCEPTED, String(body.detail || body.title || `It answered with ${status}.`)]);
 }
 
 /** Send the order once, under the key of its wish. */
@@ -176,7 +177,7 @@ export async function pursue({ slug, quantity, clock, signal, onWait, patient = 
     // Written before the request leaves: a reload in the middle must find that its answer never came.
     keepWish(slug, quantity, { ...wish, touched: Date.now(), unsure: true });
     const outcome = await placeOrder(slug, quantity, wish.key);
-    if (outcome.kind === "accepted" || (outcome.kind === "over" && outcome.text !== SIGN_IN)) {
+    if (outcome.kind === "accepted" || (outcome.kind === "over" && outcome.final)) {
       forgetWish(slug, quantity);
       return outcome;
     }

@@ -85,7 +85,7 @@ function adopt(facts) {
   write("product-name", sale.product.name);
   write("description", sale.product.description ?? "");
   write("price", money(sale.unit_price, sale.currency));
-  write("limit", sale.limit_per_customer === 1 ? "one per customer" : `up to ${sale.limit_per_customer} per customer`);
+  write("limit", sale.limit_per_customer === 1 ? "one per customer" : `${sale.limit_per_customer} per customer`);
   write("when", localTime(sale.opens_at));
   show("loading", false);
   show("panel", true);

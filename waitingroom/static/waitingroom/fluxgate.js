@@ -5,8 +5,8 @@
  * content security policy (require-trusted-types-for 'script') makes the browser keep it so.
  */
 
-/** A cached document may be this old (ms) before its server_time is held to contradict the clock. */
-const STALE_MS = 2000;
+/** The clock believes the best of this many answers: enough to outvote a stale one, few enough to follow a drift. */
+const SAMPLES = 8;
 const ASK_TIMEOUT_MS = 10_000;
 const BACKOFF_TOP_S = 10;
 
@@ -15,18 +15,21 @@ const BACKOFF_TOP_S = 10;
  * moving it, do not matter.
  *
  * A server_time was written before we received it, so each answer gives a lower bound; the highest
- * bound is the best estimate and is never early: nobody is shown an open door that is still shut.
+ * of the last ones is the best estimate and is never early: nobody is shown an open door that is shut.
  */
 export function createClock() {
-  let offset = null; // server's ms since 1970, minus performance.now()
+  const samples = []; // server's ms since 1970, minus performance.now()
+  let offset = null;
   return {
     known: () => offset !== null,
     now: () => (offset === null ? Date.now() : offset + performance.now()),
-    sync(serverTime, sentAt, receivedAt) {
+    /** `receivedAt`: the reading of performance.now() when `serverTime` (ISO) had arrived. */
+    sync(serverTime, receivedAt) {
       const sample = Date.parse(serverTime) - receivedAt;
       if (Number.isNaN(sample)) return;
-      const contradicts = offset !== null && offset - sample > STALE_MS + (receivedAt - sentAt);
-      if (offset === null || sample > offset || contradicts) offset = sample;
+      samples.push(sample);
+      if (samples.length > SAMPLES) samples.shift();
+      offset = Math.max(...samples);
     },
   };
 }
@@ -109,15 +112,15 @@ export function retryAfterSeconds(header) {
 
 /**
  * Ask the server for JSON. Never throws: a lost network is `status: 0`, a redirect is `status: 302`.
- * `sentAt` and `receivedAt` are readings of performance.now(), for the clock.
+ * `receivedAt` is a reading of performance.now(), for the clock.
  */
 export async function ask(path, { headers = {}, ...options } = {}) {
-  const sentAt = performance.now();
   const stop = new AbortController();
   const timer = setTimeout(() => stop.abort(), ASK_TIMEOUT_MS);
   try {
     const response = await fetch(path, {
       redirect: "manual",
+      cache: "no-store", // a browser that revalidates with an ETag would give us an old server_time
       signal: stop.signal,
       headers: { Accept: "application/json", ...headers },
       ...options,
@@ -127,9 +130,9 @@ export async function ask(path, { headers = {}, ...options } = {}) {
     const status = response.type === "opaqueredirect" ? 302 : response.status;
     const read = status === 302 ? null : await response.json().catch(() => null);
     const body = read !== null && typeof read === "object" ? read : {};
-    return { status, body, retryAfter, sentAt, receivedAt };
+    return { status, body, retryAfter, receivedAt };
   } catch {
-    return { status: 0, body: {}, retryAfter: null, sentAt, receivedAt: performance.now() };
+    return { status: 0, body: {}, retryAfter: null, receivedAt: performance.now() };
   } finally {
     clearTimeout(timer);
   }
@@ -139,7 +142,7 @@ export async function ask(path, { headers = {}, ...options } = {}) {
 export async function readSale(slug, clock) {
   const answer = await ask(`/api/v1/sales/${encodeURIComponent(slug)}`);
   if (answer.status !== 200) return { status: answer.status, sale: null };
-  clock.sync(answer.body.server_time, answer.sentAt, answer.receivedAt);
+  clock.sync(answer.body.server_time, answer.receivedAt);
   return { status: 200, sale: answer.body };
 }
 
@@ -213,12 +216,19 @@ export function money(unitPrice, currency, quantity = 1) {
   }
 }
 
-/** A moment (ISO) in the reader's own time zone, which is named. */
+/** A moment (ISO) in the reader's own time zone, which is named; seconds only where there are some. */
 export function localTime(iso) {
   const moment = new Date(iso);
   if (Number.isNaN(moment.getTime())) return "";
   return new Intl.DateTimeFormat("en-GB", {
-    weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+    weekday: "short",
+    day: "numeric",
+    month: "short",
+    year: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: moment.getSeconds() ? "2-digit" : undefined,
+    timeZoneName: "short",
   }).format(moment);
 }
 

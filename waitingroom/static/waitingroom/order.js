@@ -12,8 +12,15 @@ const STATES = {
   held: [1, "Set aside for you", "Your order is being written down. You can leave this page; the order stays."],
   queued: [2, "Written down", "Your order stands in the shop's log. The last step is its confirmation."],
   confirmed: [3, "Confirmed", "It is yours. Thank you."],
-  refused: [2, "Not accepted", "The shop could not accept this order. You owe nothing for it."],
-  cancelled: [2, "Cancelled", "This order was given back. You owe nothing for it."],
+  refused: [2, "Not accepted", "You owe nothing for this order."],
+  cancelled: [2, "Cancelled", "You owe nothing for this order."],
+};
+
+/** The order book's reasons as people say them; one that is not here is shown as it is. */
+const REASONS = {
+  sold_out: "There were more orders than units.",
+  buyer: "You gave it back.",
+  operator: "The shop gave it back.",
 };
 
 function drawSteps(state, done) {
@@ -38,7 +45,7 @@ function draw(answer) {
   document.title = `${heading} · Flux-Gate`;
   drawSteps(state, done);
   write("heading", heading);
-  write("words", reason ? `${words} Reason: ${String(reason).replaceAll("_", " ")}.` : words);
+  write("words", reason ? `${words} ${REASONS[reason] ?? `Reason: ${reason}.`}` : words);
   write("order-id", answer.order_id);
   write("quantity", String(answer.quantity));
   write("price", money(answer.unit_price, answer.currency));

@@ -36,10 +36,8 @@ function end(outcome) {
   show("wait", false);
   show("over", true);
   show("leave", false);
-  const soldOut = outcome.problem === "sold-out";
-  const heading = soldOut ? "Sold out" : outcome.problem === "sale-closed" ? "This sale is closed" : "The wait is over";
-  tell(heading, outcome.text, outcome.problem || "refused");
-  document.title = `${heading} · Flux-Gate`;
+  tell(outcome.heading, outcome.text, outcome.problem || "refused");
+  document.title = `${outcome.heading} · Flux-Gate`;
   const link = find("order-link");
   link.hidden = !outcome.orderId;
   if (outcome.orderId) link.href = orderPage(outcome.orderId, slug);

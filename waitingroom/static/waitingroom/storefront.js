@@ -7,7 +7,7 @@ const clock = createClock();
 function adoptClockOfThePage() {
   const [arrival] = performance.getEntriesByType("navigation");
   if (!arrival || arrival.type === "back_forward") return; // a kept copy of the page has an old time in it
-  clock.sync(document.body.dataset.serverTime, arrival.requestStart, arrival.responseStart);
+  clock.sync(document.body.dataset.serverTime, arrival.responseStart);
 }
 
 /** The facts that the server wrote on the card, in the API's words. */
@@ -58,7 +58,7 @@ async function refresh() {
   const stale = answer.status !== 200 || !Array.isArray(answer.body.sales);
   show("stale", stale);
   if (stale) return;
-  clock.sync(answer.body.server_time, answer.sentAt, answer.receivedAt);
+  clock.sync(answer.body.server_time, answer.receivedAt);
   const facts = new Map(answer.body.sales.map((sale) => [sale.slug, sale]));
   for (const card of cards) {
     if (facts.has(card.slug)) card.adopt(facts.get(card.slug));
