@@ -41,12 +41,14 @@ class Server:
 class Broker:
     """A kind of broker: its processes, what it asks of the site's settings, and which log it has.
 
-    `log` names one life of its log: as long as the same records can be read, the same name.
+    `prepare` runs once before any of its processes is started. `log` names one life of its log:
+    as long as the same records can be read, the same name.
     """
 
     servers: Sequence[Server]
     settings: Mapping[str, str]
     log: Callable[[], str]
+    prepare: Callable[[], None] = lambda: None
 
 
 def package_folder(module: str, wheel: str) -> Path:

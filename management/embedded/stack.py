@@ -57,6 +57,7 @@ class Stack:
             starting.end_servers(self.root, state, [server.name for server in missing])
             assign(state.ports, servers, missing, ports or {})
             if any(server in broker.servers for server in missing):
+                broker.prepare()
                 state.log = broker.log()
             starting.start_servers(self.root, state, missing)
             environment = _environment(state, broker, password)

@@ -5,6 +5,7 @@ Measured with librdkafka 2.16 (what the stack writes into stack.env follows from
   librdkafka's default of 45 s, 1.3 s with 2 s; a killed member's partitions come back after 3.2 s;
 - it never wakes a waiting fetch, so `fetch.wait.max.ms` is added to every hop: 20 ms here;
 - a fetch costs more the more batches a partition holds, so producers linger 5 ms here;
+- two members that leave a group (`close()`) can leave it unusable for ever, members that just stop do not;
 - static membership never gives partitions back; `group.protocol=consumer` is not supported.
 """
 
@@ -20,6 +21,7 @@ SETTINGS = {
     "FLUXGATE_KAFKA_LINGER_MS": "5",
     "FLUXGATE_KAFKA_FETCH_WAIT_MS": "20",
     "FLUXGATE_KAFKA_SESSION_MS": "2000",
+    "FLUXGATE_KAFKA_LEAVE_GROUP": "false",
     "FLUXGATE_KAFKA_REPLICATION": "1",
 }
 
