@@ -60,6 +60,7 @@ class Environment(BaseSettings):
     kafka_linger_ms: float = Field(default=1, ge=0)
     kafka_fetch_wait_ms: PositiveInt = 500
     kafka_session_ms: PositiveInt = 6000
+    kafka_leave_group: bool = True
 
     promise_seconds: PositiveFloat = 2.0
     fulfillment_batch: PositiveInt = 500

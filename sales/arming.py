@@ -53,7 +53,8 @@ def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
     Repeating it after a crash in between finishes the work. Raises Refused: not enough stock,
     armed already, Redis or Kafka not there.
     """
-    sale.refresh_from_db()
+    armable = [SaleState.DRAFT, SaleState.SCHEDULED, SaleState.ARMING]
+    _require(sale, armable, "arm")
     try:
         topic.check_topic()  # a gate without a log would promise what nobody writes down
     except topic.TopicUnavailable as error:
@@ -68,15 +69,7 @@ def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
         with transaction.atomic():
             if sale.state != SaleState.ARMING:
                 _take_allotment(sale)
-            _move(
-                sale,
-                [SaleState.DRAFT, SaleState.SCHEDULED, SaleState.ARMING],
-                SaleState.ARMING,
-                "arm",
-                actor,
-                reason,
-                epoch=epoch,
-            )
+            _move(sale, armable, SaleState.ARMING, "arm", actor, reason, epoch=epoch)
         _build_gate(client, sale)
     _move(sale, [SaleState.ARMING], SaleState.ARMED, "armed", actor, "", armed_at=timezone.now())
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import redis
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 
 from sales import arming, topic
@@ -23,7 +24,12 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> None:
-    """The run's PostgreSQL is its own and new, so the site's database is the test database."""
+    """The run's PostgreSQL is its own and new, so the site's database is the test database.
+
+    This process does without the pool: an async test asks from contexts of its own, whose
+    connections nobody returns. The processes of `site` have it.
+    """
+    connection.settings_dict["OPTIONS"].pop("pool")
     with django_db_blocker.unblock():
         call_command("migrate", verbosity=0)
 
