@@ -64,6 +64,7 @@ class Consumer:
         self._assigned: list[int] | None = None  # None: not a member of the group yet, or again
         self._partitions: dict[int, _Partition] = {}  # empty while the books have not been asked
         self._start_at = 0.0
+        self._commits_under_way = 0
         self._pause = PAUSE_SECONDS
         self._unsettled_since: float | None = None
         self._ask_gate_at = 0.0
@@ -138,7 +139,15 @@ class Consumer:
     def close(self) -> None:
         """Leaves the group, so that the others take over at once."""
         self._partitions, self._assigned = {}, None
-        self._kafka.close()
+        self._kafka.assign([])
+        deadline = time.monotonic() + 1
+        while self._commits_under_way and time.monotonic() < deadline:
+            self._kafka.poll(0.05)
+        if settings.FLUXGATE.kafka_leave_group:
+            self._kafka.close()
+        else:
+            # Members that leave a group wedge it on Tansu, members that just stop do not.
+            del self._kafka
 
     def _begin(self) -> None:
         """Asks the books where to start, once partitions have been assigned."""
@@ -257,6 +266,7 @@ class Consumer:
         if offsets:
             # Not waited for: a commit that is late or lost only settles a little again.
             self._kafka.commit(offsets=offsets, asynchronous=True)
+            self._commits_under_way += 1
 
     def _go_back(self, cause: str, why: str, pause: float | None = None) -> None:
         """Drops what has been read and begins again from the books, after a pause that grows."""
@@ -289,6 +299,7 @@ class Consumer:
         kafka.unassign()
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._commits_under_way -= 1
         if error is not None:
             logger.warning("offsets not committed", error=error.str())
 

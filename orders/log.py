@@ -154,7 +154,7 @@ class KafkaLog:
         self._forget()
         if error is not None:
             metrics.append_errors.inc()
-            self._down = True  # until a probe says otherwise
+            self._turn(down=True)  # until a probe says otherwise
 
     def _forget(self) -> None:
         while self._under_way and self._under_way[0].done:
@@ -178,20 +178,23 @@ class KafkaLog:
         if error.fatal():
             self._fatal = True
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._down = True
+            self._turn(down=True)
 
     def _probe(self, seconds: float) -> None:
         """Asks for the topic's leaders, so that a log that came back is found without any traffic."""
-        was_down = self._down
         try:
             # Without a name: a request that names a topic makes some brokers create it.
             topic = self._producer.list_topics(timeout=seconds).topics.get(self._topic)
             led = topic.partitions.values() if topic else []
-            self._down = len(led) < self._partitions or any(partition.leader < 0 for partition in led)
+            down = len(led) < self._partitions or any(partition.leader < 0 for partition in led)
         except KafkaException:
-            self._down = True
-        if was_down != self._down:
-            logger.warning("log down" if self._down else "log available again", topic=self._topic)
+            down = True
+        self._turn(down)
+
+    def _turn(self, down: bool) -> None:
+        if down != self._down:
+            logger.warning("log down" if down else "log available again", topic=self._topic)
+        self._down = down
 
     def _renew(self) -> None:
         """A fatal error ends an idempotent producer. What was under way is unknown; the sweeper goes on."""

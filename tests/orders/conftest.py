@@ -1,0 +1,35 @@
+"""Fixtures of the tests of the log and of fulfillment."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from orders.book import Source
+from orders.log import KafkaLog
+from sales import topic
+
+
+@pytest.fixture
+def source() -> Source:
+    """A partition nobody else fulfills."""
+    return Source(f"orders-{uuid4().hex[:8]}", "an incarnation", 0)
+
+
+@pytest.fixture
+def own_topic(settings: Any) -> str:
+    """A topic, and a consumer group, of this test's own; read it in `settings.FLUXGATE`."""
+    name = f"orders-{uuid4().hex[:8]}"
+    changed = {"kafka_topic": name, "kafka_group": f"fulfillment-{name}", "kafka_partitions": 3}
+    settings.FLUXGATE = settings.FLUXGATE.model_copy(update=changed)
+    topic.ensure_topic()
+    return name
+
+
+@pytest.fixture
+def kafka_log(own_topic: str) -> Iterator[KafkaLog]:
+    """The log on `own_topic`."""
+    log = KafkaLog()
+    yield log
+    log.close()
