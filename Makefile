@@ -41,7 +41,7 @@ test-kafka: $(READY) ## what faces the broker, on real Apache Kafka (Java 17 and
 
 .PHONY: test-compose
 test-compose: $(READY) ## docker-compose.yml, proved in containers (root, Debian's docker.io)
-	@bash deploy/compose-test/run.sh
+	@$(BIN)/python deploy/compose-test/run.py
 
 .PHONY: check
 check: $(READY) ## lint, types, layers, OpenAPI, deployment checks

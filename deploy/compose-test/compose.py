@@ -36,6 +36,8 @@ class Composition:
             "KAFKA_HEAP_OPTS=-Xms256m -Xmx512m\n" + "".join(f"{k}={v}\n" for k, v in NAMES.items())
         )
         self._variables.chmod(0o600)
+        self.no_variables = engine.folder / "empty.env"
+        self.no_variables.touch()
 
     def __call__(self, *arguments: str, variables: Path | None = None) -> str:
         """What `docker-compose ARGUMENTS` printed. Raises CommandFailed."""
