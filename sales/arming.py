@@ -33,6 +33,7 @@ from sales.gate import (
 )
 from sales.models import Product, Sale, SaleEvent, SaleState
 
+_NOT_ARMED = [SaleState.DRAFT, SaleState.SCHEDULED]
 _GATE_GONE = "The gate of this sale is gone or of another arming: nothing sells, and nothing was changed."
 
 
@@ -53,8 +54,7 @@ def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
     Repeating it after a crash in between finishes the work. Raises Refused: not enough stock,
     armed already, Redis or Kafka not there.
     """
-    armable = [SaleState.DRAFT, SaleState.SCHEDULED, SaleState.ARMING]
-    _require(sale, armable, "arm")
+    _require(sale, [*_NOT_ARMED, SaleState.ARMING], "arm")
     try:
         topic.check_topic()  # a gate without a log would promise what nobody writes down
     except topic.TopicUnavailable as error:
@@ -67,9 +67,11 @@ def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
         # Above everything either book has seen, and above a database restored from a backup.
         epoch = max(sale.epoch, int(known or 0), int(time.time() * 1000)) + 1  # type: ignore[arg-type]
         with transaction.atomic():
-            if sale.state != SaleState.ARMING:
+            # The units leave with the very UPDATE that leaves the unarmed states, or not at all.
+            sources = _NOT_ARMED if sale.state in _NOT_ARMED else [SaleState.ARMING]
+            _move(sale, sources, SaleState.ARMING, "arm", actor, reason, epoch=epoch)
+            if sources is _NOT_ARMED:
                 _take_allotment(sale)
-            _move(sale, armable, SaleState.ARMING, "arm", actor, reason, epoch=epoch)
         _build_gate(client, sale)
     _move(sale, [SaleState.ARMING], SaleState.ARMED, "armed", actor, "", armed_at=timezone.now())
 
