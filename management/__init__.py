@@ -1,4 +1,4 @@
-"""The operator's desk: thin `manage.py` commands that wire the house for the shell, and the servers they start.
+"""The operator's desk: thin `manage.py` commands that wire the house for the shell, and their servers.
 
 Why `management/management/commands/`: Django looks for an app's commands at `<app>/management/commands/`.
 This app is called management, so the word stands twice; a bare `management/commands/` is not found.

@@ -16,26 +16,26 @@ SURROUNDINGS = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ":
 
 @dataclass(frozen=True)
 class Account:
-    name: str
     uid: int
     gid: int
 
 
 def account_for(folder: Path) -> Account | None:
-    """The account to drop to; None for an ordinary user, who runs everything as himself.
+    """The account to drop to: of the owner of `folder` if it is there, else `nobody`.
 
-    Raises KeyError when the machine has no `nobody`.
+    None for an ordinary user, who runs everything as himself. Raises KeyError where there is no `nobody`.
     """
     if os.geteuid() != 0:
         return None
-    owner = folder.stat().st_uid if folder.exists() else 0
-    entry = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    if folder.exists() and folder.stat().st_uid != 0:
+        return Account(folder.stat().st_uid, folder.stat().st_gid)
+    entry = pwd.getpwnam("nobody")
+    return Account(entry.pw_uid, entry.pw_gid)
 
 
 def run_as(account: Account | None, *command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a short command to its end as `account`. Raises OSError where it cannot even start."""
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603 (programs of ours)
         [str(part) for part in command],
         cwd="/",
         env=SURROUNDINGS,

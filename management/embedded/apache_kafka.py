@@ -25,7 +25,7 @@ JAVA_OPTIONS = (
 
 
 def apache_kafka(root: Path, jars: Path, count: int) -> Broker:
-    """A cluster of `count` nodes with its data in `<root>/apache/<count>`; clusters of another size keep theirs."""
+    """A cluster of `count` nodes. Its data are in `<root>/apache/<count>`: each size has its own."""
     home = root / "apache" / str(count)
 
     def prepare() -> None:
@@ -59,7 +59,7 @@ def _node(number: int, home: Path, jars: Path, count: int) -> Server:
         folder.mkdir(exist_ok=True)
         configuration = folder / "server.properties"
         configuration.write_text(_properties(number, count, folder / "data", ports))
-        java = [find_java(), *JAVA_OPTIONS, "-cp", f"{fetch(jars)}/*"]
+        java: list[str | Path] = [find_java(), *JAVA_OPTIONS, "-cp", f"{fetch(jars)}/*"]
         formatted = folder / "formatted"
         if not formatted.exists():
             cluster = (home / "cluster.id").read_text()

@@ -14,14 +14,16 @@ OLDEST_JAVA = 17  # https://kafka.apache.org/documentation/#java
 
 
 def find_java() -> Path:
-    """A Java that runs the broker: of JAVA_HOME, else of PATH. Raises StackError when there is none, or too old a one."""
+    """A Java that can run the broker, of JAVA_HOME or else of PATH. Raises StackError when there is none."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=f"{home}/bin") if home else None
     java = java or shutil.which("java")
-    advice = f"Apache Kafka needs Java {OLDEST_JAVA} or newer (Debian: apt-get install openjdk-17-jre-headless)"
+    advice = (
+        f"Apache Kafka needs Java {OLDEST_JAVA} or newer (Debian: apt-get install openjdk-17-jre-headless)"
+    )
     if java is None:
         raise StackError(f"java is not installed: {advice}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S603
     version = re.search(r'version "(?:1\.)?(\d+)', said)
     if version is None:
         raise StackError(f"{java} does not run: {advice}")
@@ -37,7 +39,9 @@ def fetch(cache: Path) -> Path:
         return jars
     maven = shutil.which("mvn")
     if maven is None:
-        raise StackError("mvn is not installed: it fetches Apache Kafka, once (Debian: apt-get install maven)")
+        raise StackError(
+            "mvn is not installed: it fetches Apache Kafka, once (Debian: apt-get install maven)"
+        )
     try:
         cache.mkdir(parents=True, exist_ok=True)
         # Under another name first: an interrupted download must not look like a whole one.
@@ -61,10 +65,10 @@ def _version() -> str:
 
 
 def _copy_dependencies(maven: str, folder: Path) -> None:
-    answer = subprocess.run(
+    answer = subprocess.run(  # noqa: S603 (Maven, with a file of ours)
         [
-            maven, "--batch-mode", "--quiet", "-Dstyle.color=never", "--file", str(POM), "dependency:copy-dependencies",
-            "-DincludeScope=runtime", f"-DoutputDirectory={folder}",
+            maven, "--batch-mode", "--quiet", "-Dstyle.color=never", "--file", str(POM),
+            "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}",
         ],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -25,7 +25,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(taken: set[int]) -> int:
-    """A port that is free now and not in `taken`. At random, so that two checkouts starting at once differ."""
+    """A port that is free now and not in `taken`; at random, since two checkouts may start at once."""
     while True:
         port = random.choice(RANGE)  # noqa: S311 (nothing secret about it)
         if port not in taken and is_free(port):
@@ -35,16 +35,15 @@ def free_port(taken: set[int]) -> int:
 def assign(
     ports: dict[str, int], servers: Sequence[Server], missing: Sequence[Server], wanted: Mapping[str, int]
 ) -> None:
-    """Give each label of the `missing` servers a port that is free: the wanted one, else its last one, else any.
+    """Give each label of the `missing` servers a free port: the wanted one, else its last one, else any.
 
-    Changes `ports`, which clients of a restarted server still use, only where it must. Raises
-    StackError when a wanted port is taken, or when brokers that still run expect a dead one on a port that is.
+    Changes `ports` only where it must, since clients of a dead server still know its port. Raises
+    StackError when a wanted port is taken, or one on which brokers that still run expect a dead one.
     """
     known = {label for server in servers for label in server.labels}
     if strange := set(wanted) - known:
-        raise StackError(
-            f"there is no server {', '.join(sorted(strange))}: ports can be chosen for {', '.join(sorted(known))}"
-        )
+        names = ", ".join(sorted(known))
+        raise StackError(f"there is no server {', '.join(sorted(strange))}: ports can be given to {names}")
     healthy = [server for server in servers if server not in missing]
     for server in healthy:
         for label in server.labels:

@@ -20,6 +20,8 @@ from management.embedded.server import Ports, Server, package_folder
 
 NAME = "fluxgate"  # of the database and of its owner
 
+LASTING = Path("/var/tmp")  # noqa: S108 (only ever through mkdtemp)
+
 SETTINGS = (
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",  # a socket's path may be 107 bytes long at most; a checkout's may be longer
@@ -45,7 +47,14 @@ def postgres(root: Path, password: str) -> Server:
             _make_cluster(programs, home, account, password)
         _forget_the_dead(data)
         options = [part for setting in SETTINGS for part in ("-c", setting)]
-        command = [programs / "postgres", "-D", data, "-p", str(ports["postgres"]), *options]
+        command: list[str | Path] = [
+            programs / "postgres",
+            "-D",
+            data,
+            "-p",
+            str(ports["postgres"]),
+            *options,
+        ]
         return Launch(command, home, account)
 
     def answers(ports: Ports) -> bool:
@@ -56,8 +65,8 @@ def postgres(root: Path, password: str) -> Server:
             message = str(error)
             if "password authentication failed" in message:
                 raise StackError(
-                    f"PostgreSQL on port {ports['postgres']} does not know the password of {root / 'password'}: "
-                    "`manage.py stack down --wipe` starts over with empty servers"
+                    f"PostgreSQL on port {ports['postgres']} does not know the password of "
+                    f"{root / 'password'}: `manage.py stack down --wipe` starts over with empty servers"
                 ) from None
             return "too many clients" in message  # busy, which is not dead
         return True
@@ -95,20 +104,26 @@ def _connect(port: int, database: str, password: str) -> psycopg.Connection:
 def _home(root: Path) -> tuple[Path, Account | None]:
     """The folder of data and, where needed, of a copy of the binaries; and who runs the server."""
     place = root / "postgres"
-    if place.is_symlink() and not place.exists():
+    if place.is_symlink():
+        if place.exists():
+            return place.readlink(), _account(place / "data")
         place.unlink()  # somebody has cleaned /var/tmp
     place.mkdir(mode=0o755, exist_ok=True)
     account = _account(place / "data")
-    if account is None or reaches(account, place):
-        return place, account
+    if account is None:
+        return place, None
+    try:
+        if reaches(account, place):
+            return place, account
+    except OSError as error:  # in a user namespace that knows only root
+        raise StackError(
+            f"PostgreSQL refuses to run as root and this root may not become user {account.uid} "
+            f"({error.strerror}): run as an ordinary user"
+        ) from None
     # mkdtemp, since a name that can be guessed could be laid there before us.
-    elsewhere = Path(
-        tempfile.mkdtemp(prefix="fluxgate-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None)
-    )
+    elsewhere = Path(tempfile.mkdtemp(prefix="fluxgate-", dir=LASTING if LASTING.is_dir() else None))
     elsewhere.chmod(0o755)
-    (elsewhere / "README").write_text(
-        f"PostgreSQL of the Flux-Gate stack in {root}, run as {account.name}.\n"
-    )
+    (elsewhere / "README").write_text(f"PostgreSQL of the Flux-Gate stack in {root}\n")
     place.rmdir()
     place.symlink_to(elsewhere)
     return elsewhere, account
@@ -154,7 +169,7 @@ def _runs(program: Path, account: Account | None) -> bool:
 
 def _open_for_reading(copy: Path) -> None:
     for folder, _, files in os.walk(copy):
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o755)  # noqa: S103 (programs that everybody can install)
         for name in files:
             path = Path(folder, name)
             if not path.is_symlink():

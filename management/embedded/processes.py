@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Launch:
-    """A command to run in `folder`, as `account` (None: as ourselves), with these variables and few others."""
+    """A command to run in `folder`, as `account` (None: as ourselves), with few variables but these."""
 
     command: Sequence[str | Path]
     folder: Path
@@ -44,13 +45,13 @@ def spawn(launch: Launch, log: Path, stop: signal.Signals) -> Process:
     """Start it in a session of its own, writing to the end of `log`. Raises OSError."""
     account = launch.account
     with log.open("ab") as output:
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603 (programs of ours)
             [str(part) for part in launch.command],
             cwd=launch.folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Variables of the caller (PGDATA, LISTENER_URL, JAVA_TOOL_OPTIONS...) must not configure our servers.
+            # The caller's PGDATA, LISTENER_URL or JAVA_TOOL_OPTIONS must not configure our servers.
             env={**SURROUNDINGS, **launch.variables},
             user=account.uid if account else None,
             group=account.gid if account else None,
@@ -65,10 +66,8 @@ def spawn(launch: Launch, log: Path, stop: signal.Signals) -> Process:
 
 def started_at(pid: int) -> str | None:
     """The start of a process, in words that only compare; None when it does not run (or is a zombie)."""
-    try:
+    with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)  # a dead child of ours would stay a zombie, and zombies have a pid
-    except ChildProcessError:
-        pass
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -87,9 +86,8 @@ def _boot() -> str:
 
 def _started_at_without_proc(pid: int) -> str | None:
     """macOS and the BSDs."""
-    answer = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     state, _, started = answer.stdout.strip().partition(" ")
     return None if not started or state.startswith("Z") else started.strip()
 
@@ -108,13 +106,22 @@ def end(process: Process, patience: float = 15.0) -> None:
         return
     except PermissionError:
         raise StackError(f"process {process.pid} belongs to another user: end it as that user") from None
+    if _gone(process, patience):
+        return
+    # Its session is its process group (start_new_session), so PostgreSQL's children go too.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    if not _gone(process, 10.0):
+        raise StackError(f"process {process.pid} does not end, not even killed")
+
+
+def _gone(process: Process, patience: float) -> bool:
     deadline = time.monotonic() + patience
     while is_running(process):
         if time.monotonic() > deadline:
-            # Its session is its process group (start_new_session), so PostgreSQL's children go too.
-            os.killpg(process.pid, signal.SIGKILL)
-            deadline = float("inf")
+            return False
         time.sleep(0.01)
+    return True
 
 
 def last_lines(log: Path, since: int = 0, count: int = 12) -> str:
@@ -129,7 +136,10 @@ def last_lines(log: Path, since: int = 0, count: int = 12) -> str:
 
 
 def exchange(port: int, request: bytes, enough: int, timeout: float = 1.0) -> bytes:
-    """Send `request` to a loopback port; at least `enough` bytes of the answer, or fewer at its end. Raises OSError."""
+    """Send `request` to a loopback port; its answer, once `enough` bytes are there or it has ended.
+
+    Raises OSError, also after `timeout` seconds of silence.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout) as connection:
         connection.settimeout(timeout)
         connection.sendall(request)

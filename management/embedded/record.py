@@ -26,7 +26,7 @@ class Record:
 
 
 def load(root: Path) -> Record:
-    """The record in `root`, or an empty one. A damaged file counts as none: its servers are lost to us anyway."""
+    """The record in `root`, or an empty one. A damaged file counts as none: we could not use its pids."""
     try:
         kept: dict[str, Any] = json.loads((root / "stack.json").read_text())
         processes = {name: Process(**entry) for name, entry in kept.pop("processes").items()}

@@ -5,7 +5,6 @@
 
 import fcntl
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +40,9 @@ class Stack:
     ) -> dict[str, str]:
         """Start what does not run and return the variables of stack.env.
 
-        `kafka` is "tansu" or "apache", `brokers` 1, or 3 with apache. `ports` insists on a port
-        by label: gate, cache, postgres, kafka, kafka-1... Raises StackError, after ending whatever this call had started.
+        `kafka` is "tansu" or "apache", `brokers` 1, or 3 with apache. `ports` insists on a port by
+        label: gate, cache, postgres, kafka (Tansu), kafka-1 (Apache)... Raises StackError, after
+        ending whatever this call had started.
         """
         self._make_root()
         with self._alone():

@@ -9,13 +9,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from management.embedded import JARS, ROOT, Stack, StackError
 
 IN_MEMORY = (
-    "The broker is Tansu and keeps its log in memory: when it ends, records that no consumer has read are gone, "
-    "and the next start gets a new, empty topic. `stack up --kafka apache` keeps them."
+    "The broker is Tansu and keeps its log in memory: records that no consumer has read end with it, and "
+    "its next start gets a new, empty topic. `stack up --kafka apache` keeps them."
 )
 
 
 class Command(BaseCommand):
-    help = "Start, show or end the embedded servers: PostgreSQL, Valkey for the gate and for the cache, a Kafka broker."
+    help = "Start, show or end the embedded servers: PostgreSQL, Valkey (gate and cache), a Kafka broker."
     requires_system_checks: list[str] = []  # they may ask for the very servers that this command starts
 
     def add_arguments(self, parser: CommandParser) -> None:
