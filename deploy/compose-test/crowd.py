@@ -21,14 +21,13 @@ _mine = threading.local()
 
 @dataclass(frozen=True)
 class Answer:
-    """What one buyer's request came to. `kind` is the problem's slug, or `queued` or `held`."""
+    """What a request came to. `kind`: the problem's slug, or `queued` or `held`, `… again` for a replay."""
 
     customer: str
     key: str
     status: int
     kind: str
     order_id: str
-    replayed: bool
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,10 @@ class Crowd:
             if not again or time.monotonic() > deadline:
                 break
             time.sleep(pause)
+        if headers.get("idempotency-replayed") == "true":
+            kind += " again"
         order_id = str(body["order_id"]) if status == 202 else ""
-        replayed = headers.get("idempotency-replayed") == "true"
-        return Answer(attempt.customer, attempt.key, status, kind, order_id, replayed)
+        return Answer(attempt.customer, attempt.key, status, kind, order_id)
 
     def _token(self, customer: str) -> str:
         claims = {

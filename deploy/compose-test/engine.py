@@ -53,7 +53,7 @@ class Engine:
 
     def __enter__(self) -> "Engine":
         remove_leftovers()
-        self.folder.mkdir(mode=0o700)
+        self.folder.mkdir(mode=0o711)  # apt's own user must get through to what is made below it
         (self.folder / "client").mkdir()
         with (self.folder / "dockerd.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -61,6 +61,7 @@ class Engine:
                 stdout=log,
                 stderr=log,
                 env=self.environment,
+                start_new_session=True,  # Ctrl-C is for this script, which then stops the engine in order
             )
         try:
             self._wait_until_it_answers()

@@ -11,7 +11,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,29 +38,33 @@ NAMES = {
 }
 
 
+Say = Callable[[str], None]
+Make = Callable[[Path], Path]
+
+
 class ImageError(RuntimeError):
     """An image could not be made; the message is for a person and ends with the tool's last lines."""
 
 
-def make_all(engine: Engine, say: Callable[[str], None]) -> None:
+def make_all(engine: Engine, say: Say) -> None:
     """Fill the engine with the stand-ins and the wheels; the first time takes minutes, then seconds."""
     CACHE.mkdir(parents=True, exist_ok=True)
     for tree, packages in TREES.items():
         recipe = f"{SUITE} {packages} {tree_options(tree)}"
-        tar = kept(tree, recipe, partial(make_tree, tree), say)
+        tar = kept(tree, recipe, partial(make_tree, tree), engine, say)
         import_image(engine, tar, tree, f"ENV PATH={PATH}")
     for name, source, make in (
         ("wheels", ROOT / "requirements.lock", download_wheels),
         ("kafka-jars", ROOT / "deploy" / "kafka" / "pom.xml", download_jars),
     ):
-        tar = kept(name, source.read_text(), partial(make, source), say)
+        tar = kept(name, source.read_text(), partial(make, source), engine, say)
         import_image(engine, tar, name)
     for name in ("postgres", "redis", "kafka"):
         build = ["docker", "build", "--network", "none", "-t", f"fluxgate-test/{name}"]
         run([*build, str(STAND_INS / name)], engine)
 
 
-def kept(name: str, recipe: str, make: Callable[[Path], Path], say: Callable[[str], None]) -> Path:
+def kept(name: str, recipe: str, make: Make, engine: Engine, say: Say) -> Path:
     """The cached tar file of this recipe; made, and its predecessors removed, when there is none.
 
     `make` gets an empty folder to work in and returns the tar file or the folder that is to be kept as one.
@@ -69,18 +72,19 @@ def kept(name: str, recipe: str, make: Callable[[Path], Path], say: Callable[[st
     path = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar"
     if not path.exists():
         say(f"making {name}: once, then kept in .fluxgate/compose")
-        for older in CACHE.glob(f"{name}-*.tar"):
+        for older in CACHE.glob(f"{name}-*"):
             older.unlink()
-        # In a folder without spaces in its path, which not every tool likes.
-        with tempfile.TemporaryDirectory(prefix="fluxgate-compose-make-", dir="/var/tmp") as work:
-            made = make(Path(work))
-            if made.is_dir():
-                run(["tar", "-C", str(made), "-cf", f"{made}.tar", "."])
-                made = Path(f"{made}.tar")
-            # Under its final name only when complete: an interrupted run leaves nothing that looks finished.
-            unfinished = path.with_suffix(".unfinished")
-            shutil.copyfile(made, unfinished)
-            unfinished.rename(path)
+        # In the engine's folder: no space in its path, which not every tool likes, and removed with it.
+        work = engine.folder / f"making-{name}"
+        work.mkdir()
+        made = make(work)
+        if made.is_dir():
+            run(["tar", "-C", str(made), "-cf", f"{made}.tar", "."])
+            made = Path(f"{made}.tar")
+        # Under its final name only when complete: an interrupted run leaves nothing that looks finished.
+        unfinished = path.with_suffix(f".{engine.name}")
+        shutil.move(made, unfinished)
+        unfinished.rename(path)
     return path
 
 

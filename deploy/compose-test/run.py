@@ -79,9 +79,12 @@ def main() -> int:
         checks.that(
             "no folder or control group of the engine is left", not engines.traces(), engines.traces()
         )
-    except (CannotRun, engines.EngineError, images.ImageError) as error:
+    except (CannotRun, engines.EngineError, images.ImageError, CommandFailed) as error:
         say(f"test-compose: {error}")
         return 2
+    except KeyboardInterrupt:
+        say("test-compose: interrupted, everything it had started is gone")
+        return 130
     say(f"\n{time.monotonic() - began:.0f} s")
     say(f"{checks.passed} passed, {checks.failed} failed")
     return 1 if checks.failed else 0
@@ -153,8 +156,19 @@ def sell_out(composition: Composition, checks: Checks) -> None:
     by_key: dict[tuple[str, str], set[str]] = {}
     for answer in answers:
         by_key.setdefault((answer.customer, answer.key), set()).add(answer.order_id)
-    strange = {a.kind for a in answers} - {"queued", "held", "sold-out", "limit-reached"}
+    strange = {a.kind.removesuffix(" again") for a in answers} - {
+        "queued",
+        "held",
+        "sold-out",
+        "limit-reached",
+    }
     checks.that("every answer is queued, held, sold-out or limit-reached", not strange, strange)
+    again = sum(a.kind.endswith(" again") for a in answers)
+    checks.that(
+        "every unit is promised once, other answers with its id are replays",
+        sum(a.status == 202 for a in answers) == ALLOTMENT + again,
+        again,
+    )
     checks.that("exactly the allotment is promised", len(accepted) == ALLOTMENT, len(accepted))
     checks.that(
         "one key names one order, however often it is sent", all(len(ids) == 1 for ids in by_key.values())
