@@ -1,13 +1,18 @@
 """Claims, cancels and records as a gate and a log would give them."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import msgspec
+
 from orders import claims
 from orders.book import Read, Source
 from orders.fulfillment import Batch
+from sales.gate import Verdict, from_ms
 from sales.models import Sale
+from sales.turnstile import Attempt, Turnstile
 
 
 def claim_of(sale: Sale, **facts: Any) -> claims.Claim:
@@ -49,3 +54,22 @@ def reads(*messages: claims.Message | bytes | None, first: int = 0) -> list[Read
 def batch_of(source: Source, *messages: claims.Message | bytes | None, first: int = 0) -> Batch:
     """A batch that begins at the position it expects."""
     return Batch(source, first, reads(*messages, first=first))
+
+
+def take(sale: Sale, count: int = 1, quantity: int = 1) -> list[claims.Claim]:
+    """Claims of as many new customers, granted by the real gate and held there."""
+
+    async def attempts() -> list[claims.Claim]:
+        turnstile = Turnstile()
+        facts = await turnstile.facts(sale.slug)
+        assert facts is not None
+        granted = []
+        for _ in range(count):
+            claim = claim_of(sale, quantity=quantity, epoch=facts.epoch)
+            answer = await turnstile.attempt(facts, Attempt(claim.order_id, claim.user_id, quantity))
+            assert answer.verdict is Verdict.CLAIMED, answer
+            granted.append(msgspec.structs.replace(claim, claimed_at=from_ms(answer.first)))
+        await turnstile.close()
+        return granted
+
+    return asyncio.run(attempts())
