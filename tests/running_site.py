@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,32 +42,84 @@ def eventually(question: Callable[[], Any], seconds: float = 30.0) -> Any:
     return answer
 
 
-class Site:
-    """A running site on a topic of its own, in the tests' database. Opened, then closed."""
+def start(arguments: list[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    """A Python process in the checkout, what it prints in the file `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, *arguments], cwd=CHECKOUT, env=environment, stdout=output, stderr=output
+        )
 
-    def __init__(self, **environment: str) -> None:
+
+class Web:
+    """One gunicorn with its workers, and how a shop's clients speak to it."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.topic = f"orders-{uuid4().hex[:8]}"
-        changed = {
+        self.printed = log
+        own = {
             "FLUXGATE_BIND": f"127.0.0.1:{self.port}",
             "FLUXGATE_METRICS_PORT": str(self.metrics_port),
-            "FLUXGATE_KAFKA_TOPIC": self.topic,
-            "FLUXGATE_KAFKA_GROUP": f"fulfillment-{self.topic}",
-        } | environment
-        self.environment = os.environ | changed
+        }
+        self.process = start(
+            ["-m", "gunicorn", "-c", "fluxgate_site/gunicorn.conf.py", "fluxgate_site.asgi:application"],
+            {**environment, **own},
+            log,
+        )
+
+    def wait(self, path: str = "/livez") -> None:
+        """Until the path answers 200; fails with what was printed when the process ends before."""
+        eventually(lambda: self._answers(path))
+
+    def buy(
+        self, slug: str, customer: str, key: str | None = None, quantity: Any = 1, **headers: str
+    ) -> requests.Response:
+        return requests.post(
+            f"{self.url}/api/v1/sales/{slug}/orders",
+            json={"quantity": quantity},
+            headers={
+                "Authorization": f"Bearer {mint(customer)}",
+                "Idempotency-Key": key or uuid4().hex,
+                "Accept": "application/json",
+            }
+            | headers,
+            allow_redirects=False,
+            timeout=30,
+        )
+
+    def get(self, path: str, customer: str | None = None, **headers: str) -> requests.Response:
+        if customer:
+            headers["Authorization"] = f"Bearer {mint(customer)}"
+        return requests.get(f"{self.url}{path}", headers=headers, allow_redirects=False, timeout=30)
+
+    def _answers(self, path: str) -> bool:
+        assert self.process.poll() is None, f"the site ended at once:\n{self.printed.read_text()}"
+        try:
+            return self.get(path).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+
+class Site(Web):
+    """A running site on a topic of its own, in the tests' database. Opened, then closed."""
+
+    def __init__(self) -> None:
+        self.topic = f"orders-{uuid4().hex[:8]}"
+        group = f"fulfillment-{self.topic}"
         # This process arms sales and reads the books by the same settings as the site's.
-        names = {name.removeprefix("FLUXGATE_").lower(): value for name, value in changed.items()}
         self._before = settings.FLUXGATE
-        settings.FLUXGATE = type(settings.FLUXGATE)(**names)
+        settings.FLUXGATE = self._before.model_copy(update={"kafka_topic": self.topic, "kafka_group": group})
         topic.ensure_topic()
+        self.environment = os.environ | {
+            "FLUXGATE_KAFKA_TOPIC": self.topic,
+            "FLUXGATE_KAFKA_GROUP": group,
+        }
         self._logs = Path(tempfile.mkdtemp(prefix="fluxgate-site-"))
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.web = self._start(
-            "web", "gunicorn", "-c", "fluxgate_site/gunicorn.conf.py", "fluxgate_site.asgi:application"
-        )
+        super().__init__(self.environment, self._logs / "web")
+        self._processes.append(self.process)
         try:
-            eventually(self._is_ready)
+            self.wait("/readyz")
         except BaseException:
             self.close()
             raise
@@ -85,9 +137,17 @@ class Site:
                 process.wait()
         shutil.rmtree(self._logs, ignore_errors=True)
 
+    def another_web(self, **changed: str) -> Web:
+        """A second gunicorn beside the first, with other settings. Wait for it yourself."""
+        web = Web(self.environment | changed, self._log_file())
+        self._processes.append(web.process)
+        return web
+
     def consumer(self) -> "subprocess.Popen[bytes]":
         """Starts one `run_fulfillment` and returns at once."""
-        return self._start("consumer", "manage", "run_fulfillment")
+        process = start(["manage.py", "run_fulfillment"], self.environment, self._log_file())
+        self._processes.append(process)
+        return process
 
     def manage(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Runs a command of the shell to its end, with what it printed."""
@@ -100,10 +160,6 @@ class Site:
             text=True,
             timeout=120,
         )
-
-    def log(self, name: str) -> str:
-        """What the processes of this name have printed."""
-        return "".join(path.read_text() for path in sorted(self._logs.glob(f"{name}-*")))
 
     def sell(
         self,
@@ -140,43 +196,9 @@ class Site:
             arming.open_sale(sale, actor="test")
         return sale
 
-    def buy(
-        self, slug: str, customer: str, key: str | None = None, quantity: Any = 1, **headers: str
-    ) -> requests.Response:
-        return requests.post(
-            f"{self.url}/api/v1/sales/{slug}/orders",
-            json={"quantity": quantity},
-            headers={
-                "Authorization": f"Bearer {mint(customer)}",
-                "Idempotency-Key": key or uuid4().hex,
-                "Accept": "application/json",
-            }
-            | headers,
-            allow_redirects=False,
-            timeout=30,
-        )
-
-    def get(self, path: str, customer: str | None = None, **headers: str) -> requests.Response:
-        if customer:
-            headers["Authorization"] = f"Bearer {mint(customer)}"
-        return requests.get(f"{self.url}{path}", headers=headers, allow_redirects=False, timeout=30)
-
     def confirmed(self, sale: Sale) -> int:
         """Orders of the sale that stand in the order book as confirmed."""
         return Order.objects.filter(sale=sale, state="confirmed").count()
 
-    def _start(self, name: str, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "manage.py"] if program == "manage" else [sys.executable, "-m", program]
-        with (self._logs / f"{name}-{len(self._processes)}").open("wb") as log:
-            process = subprocess.Popen(
-                [*command, *arguments], cwd=CHECKOUT, env=self.environment, stdout=log, stderr=log
-            )
-        self._processes.append(process)
-        return process
-
-    def _is_ready(self) -> bool:
-        assert self.web.poll() is None, f"the site ended at once:\n{self.log('web')}"
-        try:
-            return self.get("/readyz").status_code == 200
-        except requests.ConnectionError:
-            return False
+    def _log_file(self) -> Path:
+        return self._logs / str(len(self._processes))

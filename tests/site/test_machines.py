@@ -1,0 +1,164 @@
+"""Health, metrics, the doors, and the public facts of sales."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import requests
+
+from fluxgate_site import checks
+from fluxgate_site.environment import INSECURE_SECRET, Environment
+from sales.api import phase, units_left
+from tests.running_site import Site, eventually
+
+
+def test_alive_and_ready(site: Site) -> None:
+    assert site.get("/livez").json() == {"status": "alive"}
+    assert site.get("/readyz").json() == {"status": "ready", "failing": []}
+
+
+@pytest.mark.parametrize(
+    ("broken", "failing"),
+    [
+        ({"FLUXGATE_GATE_URL": "redis://127.0.0.1:1/0"}, ["gate"]),
+        ({"FLUXGATE_KAFKA_BROKERS": "127.0.0.1:1"}, ["log"]),
+    ],
+    ids=["without the gate", "without the log"],
+)
+def test_not_ready_and_refusing(site: Site, broken: dict[str, str], failing: list[str]) -> None:
+    sale = site.sell()
+    web = site.another_web(**broken)
+    web.wait("/livez")
+    answer = web.get("/readyz")
+    assert (answer.status_code, answer.json()["failing"]) == (503, failing)
+    refused = web.buy(sale.slug, "ann")
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems#temporarily-unavailable")
+    assert int(refused.headers["Retry-After"]) >= 1
+
+
+def test_metrics_only_on_the_internal_port(site: Site) -> None:
+    sale = site.sell(allotment=1)
+    for customer in ("ann", "bob"):
+        site.buy(sale.slug, customer)
+    assert site.get("/metrics").status_code == 404
+    metrics = requests.get(f"http://127.0.0.1:{site.metrics_port}/metrics", timeout=10).text
+    assert 'fluxgate_answers_total{verdict="claimed"}' in metrics
+    assert 'fluxgate_answers_total{verdict="sold_out"}' in metrics
+    assert "fluxgate_acknowledgement_seconds_count" in metrics
+
+
+def test_sale_facts(site: Site) -> None:
+    sale = site.sell(allotment=10, limit=3, name="Lamp <b>drop</b>")
+    answer = site.get(f"/api/v1/sales/{sale.slug}")
+    facts = answer.json()
+    assert answer.headers["Cache-Control"] == "public, max-age=1"
+    assert {name: facts[name] for name in ("slug", "name", "phase", "units_left", "allotment")} == {
+        "slug": sale.slug,
+        "name": "Lamp <b>drop</b>",
+        "phase": "selling",
+        "units_left": "many",
+        "allotment": 10,
+    }
+    assert facts["limit_per_customer"] == 3
+    assert facts["opens_at"].endswith("Z")
+    assert abs(datetime.fromisoformat(facts["server_time"]) - datetime.now(UTC)) < timedelta(seconds=30)
+    unchanged = site.get(f"/api/v1/sales/{sale.slug}", **{"If-None-Match": answer.headers["ETag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert sale.slug in [listed["slug"] for listed in site.get("/api/v1/sales").json()["sales"]]
+    for number in range(10):
+        assert site.buy(sale.slug, f"buyer-{number}").status_code == 202
+    eventually(lambda: site.get(f"/api/v1/sales/{sale.slug}").json()["phase"] == "sold_out")
+
+
+@pytest.mark.parametrize("slug", ["no-such", "%00", "..%2f", "{}", "a" * 3000])
+def test_unknown_sales_are_404(site: Site, slug: str) -> None:
+    answer = site.get(f"/api/v1/sales/{slug}")
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_the_api_page_is_all_our_own(site: Site) -> None:
+    page = site.get("/api/v1/docs").text
+    assert "openapi.json" in page
+    assert "https://" not in page.replace("https://shop.example", "")
+    assert site.get("/api/v1/openapi.json").json()["openapi"].startswith("3.1")
+
+
+@pytest.mark.parametrize(
+    ("remaining", "band"), [(None, "unknown"), (0, "none"), (1, "few"), (10, "few"), (11, "many")]
+)
+def test_bands_of_units(remaining: int | None, band: str) -> None:
+    assert units_left(remaining, 100) == band
+
+
+@pytest.mark.parametrize(
+    ("state", "hours", "left", "expected"),
+    [
+        ("scheduled", -1, "unknown", "upcoming"),
+        ("armed", 1, "many", "upcoming"),
+        ("open", -1, "many", "upcoming"),
+        ("open", 1, "many", "selling"),
+        ("open", 1, "none", "sold_out"),
+        ("open", 3, "many", "closed"),
+        ("paused", 1, "many", "paused"),
+        ("closing", 1, "many", "closed"),
+        ("closed", 1, "many", "closed"),
+    ],
+)
+def test_phases(state: str, hours: int, left: str, expected: str) -> None:
+    opens = datetime(2026, 1, 1, tzinfo=UTC)
+    known = {
+        "state": state,
+        "opens_at": opens,
+        "closes_at": opens + timedelta(hours=2),
+        "units_left": left,
+    }
+    assert phase(known, opens + timedelta(hours=hours)) == expected
+
+
+SAFE = {
+    "environment": "production",
+    "secret_key": "s" * 50,
+    "token_keys": {"shop": "k" * 32},
+    "gate_url": "redis://gate:6379/0",
+    "cache_url": "redis://cache:6379/0",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, []),
+        ({"secret_key": INSECURE_SECRET}, ["fluxgate.E001"]),
+        ({"secret_key": "short"}, ["fluxgate.E001"]),
+        ({"token_keys": {"development": INSECURE_SECRET}}, ["fluxgate.E002"]),
+        ({"token_keys": {"shop": "short"}}, ["fluxgate.E002"]),
+        ({"token_keys": {}}, ["fluxgate.E002"]),
+        ({"cache_url": "redis://gate:6379/1"}, ["fluxgate.E003"]),
+        ({"cache_url": "redis://gate"}, ["fluxgate.E003"]),
+        ({"sweep_after_seconds": 1.0}, ["fluxgate.E004"]),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_system_checks(settings: object, changed: dict[str, object], expected: list[str]) -> None:
+    settings.FLUXGATE = Environment(_env_file=None, **(SAFE | changed))  # type: ignore[attr-defined, call-arg, arg-type]
+    every = (checks.secrets_are_ours, checks.gate_is_alone, checks.promise_fits)
+    found = [message for check in every for message in check()]
+    assert [message.id for message in found] == expected
+    assert all(message.hint for message in found)
+
+
+def test_a_web_process_with_default_secrets_does_not_start_in_production(site: Site) -> None:
+    web = site.another_web(FLUXGATE_ENVIRONMENT="production")
+    assert web.process.wait(30) != 0
+    assert "fluxgate.E001" in web.printed.read_text()
+
+
+def test_commands_with_wrong_settings_say_which(site: Site) -> None:
+    site.environment["FLUXGATE_KAFKA_PARTITIONS"] = "none"
+    try:
+        ended = site.manage("check", check=False)
+    finally:
+        del site.environment["FLUXGATE_KAFKA_PARTITIONS"]
+    assert ended.returncode != 0
+    assert "FLUXGATE_KAFKA_PARTITIONS" in ended.stderr
+    assert "Traceback" not in ended.stderr
