@@ -17,7 +17,7 @@ _COOKIE = "fluxgate-demo-buyer"
 def token(request: HttpRequest) -> JsonResponse:
     """A token for this browser; a signed cookie remembers its customer, so a reload is the same buyer."""
     try:
-        customer = request.get_signed_cookie(_COOKIE)
+        customer = str(request.get_signed_cookie(_COOKIE))
     except (KeyError, signing.BadSignature):
         customer = f"browser-{uuid.uuid4().hex[:12]}"
     response = JsonResponse({"token": mint(customer)})

@@ -26,7 +26,7 @@ async def answer(scope: HTTPScope, send: Callable[[Any], Awaitable[None]]) -> No
     if scope["path"] == "/livez":
         status, body, kind = 200, b'{"status":"alive"}', "application/json"
     elif scope["path"] == "/readyz":
-        failing = await _failing(scope["state"])  # type: ignore[typeddict-item]
+        failing = await _failing(scope["state"])
         status = 503 if failing else 200
         body = msgspec.json.encode({"status": "not ready" if failing else "ready", "failing": failing})
         kind = "application/json"
@@ -61,6 +61,6 @@ def _is_internal(scope: HTTPScope) -> bool:
 def _metrics() -> bytes:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(registry)
         return generate_latest(registry)
     return generate_latest(REGISTRY)

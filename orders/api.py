@@ -244,7 +244,7 @@ def _accept(facts: Facts, placed: Placed, quantity: int) -> HttpResponse:
 def _refuse(request: HttpRequest, facts: Facts, placed: Placed) -> HttpResponse:
     """The verdict as an answer: rows 5 and 7 to 12 of the decision table."""
     verdict, first, _, now = placed.answer
-    common = {"server_time": from_ms(now)}
+    common: dict[str, Any] = {"server_time": from_ms(now)}
     match verdict:
         case Verdict.KEY_REUSED:
             raise Problem("idempotency-key-reused", **common)

@@ -7,7 +7,7 @@ Every step is a conditional UPDATE whose row count is believed, and writes a Sal
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,7 +65,7 @@ def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
         with reaching():
             known = client.hget(pool_keys(sale.id).gate, "epoch")
         # Above everything either book has seen, and above a database restored from a backup.
-        epoch = max(sale.epoch, int(known or 0), int(time.time() * 1000)) + 1  # type: ignore[arg-type]
+        epoch = max(sale.epoch, int(known or 0), int(time.time() * 1000)) + 1
         with transaction.atomic():
             # The units leave with the very UPDATE that leaves the unarmed states, or not at all.
             sources = _NOT_ARMED if sale.state in _NOT_ARMED else [SaleState.ARMING]
@@ -231,7 +231,7 @@ def _unwritten(standing: Image | None) -> int:
     return standing.held + standing.queued if standing else 0
 
 
-def _require(sale: Sale, sources: Iterable[SaleState], action: str) -> None:
+def _require(sale: Sale, sources: list[SaleState], action: str) -> None:
     sale.refresh_from_db()
     if sale.state not in sources:
         raise Refused(_not_now(sale, action))
@@ -243,7 +243,7 @@ def _not_now(sale: Sale, action: str) -> str:
 
 def _move(
     sale: Sale,
-    sources: Iterable[SaleState],
+    sources: list[SaleState],
     target: SaleState,
     action: str,
     actor: str,
