@@ -82,5 +82,6 @@ def mint(customer: str, *, lifetime: timedelta = timedelta(hours=1)) -> str:
     }
     try:
         return jwt.encode(claims, key, algorithm=fluxgate.token_algorithm, headers={"kid": kid})
-    except (jwt.PyJWTError, TypeError, ValueError) as error:
+    except (jwt.PyJWTError, AttributeError, TypeError, ValueError) as error:
+        # AttributeError is PyJWT's way to say that a public key cannot sign.
         raise ValueError(f"cannot sign with the configured key: {error}") from None
