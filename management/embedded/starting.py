@@ -97,13 +97,9 @@ def _start(
             raise _CancelledError
         alive = is_running(process)
         if not alive or time.monotonic() > deadline:
-            what = f"does not answer after {server.patience:.0f} s" if alive else "ended while starting"
+            what = f"does not answer after {server.patience:g} s" if alive else "ended while starting"
             raise StackError(f"{server.name} {what}; {_ending(log, before)}")
         time.sleep(0.02)
-    # Another program may have taken the port between our look and the server's; then it was that
-    # program which answered, and ours is gone.
-    if not is_running(process):
-        raise StackError(f"{server.name} ended while starting; {_ending(log, before)}")
     server.finish(state.ports)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def as_ordinary_user(function: Callable[[], Any]) -> Any:
-    """What `function` returns or raises in a child process that is not root; here, where we are not root anyway.
+    """What `function` returns or raises, called in a child that is not root (here, if we are not root).
 
     The child is a fork, not a new interpreter: ours, and the modules it needs, may lie where
     `nobody` cannot read them.

