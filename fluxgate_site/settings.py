@@ -1,5 +1,7 @@
 """Django's settings, derived from `fluxgate_site.environment`; nothing else reads the environment."""
 
+import warnings
+
 import structlog
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
@@ -115,6 +117,8 @@ STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 # Outside production the pages come straight from the source folders, without collectstatic.
 WHITENOISE_USE_FINDERS = not FLUXGATE.production
+if not FLUXGATE.production:
+    warnings.filterwarnings("ignore", "No directory at", UserWarning)
 WHITENOISE_AUTOREFRESH = False
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import structlog
@@ -21,6 +21,7 @@ from pydantic import Field
 from sales.arming import facts
 from sales.gate import Fenced, GateUnreachable
 from sales.models import Sale, SaleState
+from sales.phases import Phase, UnitsLeft, phase, units_left
 from sales.problems import Problem
 from sales.turnstile import Turnstile
 
@@ -29,8 +30,6 @@ logger = structlog.get_logger(__name__)
 
 SNAPSHOT_SECONDS = 1.0
 LISTED_DAYS = 7  # how long a closed sale stays on the list; its own address answers for ever
-_OVER = (SaleState.CLOSING, SaleState.CLOSED, SaleState.SETTLED)
-FEW = 0.1  # the share of the allotment from which on only "few" units are left
 
 
 class ProductFacts(Schema):
@@ -45,14 +44,14 @@ class SaleFacts(Schema):
     name: str
     product: ProductFacts
     state: str
-    phase: Literal["upcoming", "selling", "sold_out", "paused", "closed"]
+    phase: Phase
     opens_at: datetime
     closes_at: datetime
     unit_price: str
     currency: str
     limit_per_customer: int
     allotment: int
-    units_left: Literal["many", "few", "none", "unknown"]
+    units_left: UnitsLeft
     orders_url: str
     room_url: str
     server_time: datetime = Field(description="Set countdowns by this clock.")
@@ -128,29 +127,6 @@ class Snapshots:
         }
 
 
-def units_left(remaining: int | None, allotment: int) -> str:
-    """The band in which the units that are left lie."""
-    if remaining is None:
-        return "unknown"
-    if remaining == 0:
-        return "none"
-    return "few" if remaining <= allotment * FEW else "many"
-
-
-def phase(known: dict[str, Any], now: datetime) -> str:
-    """What a visitor can do with the sale at this moment."""
-    if (
-        known["state"] in (SaleState.CLOSING, SaleState.CLOSED, SaleState.SETTLED)
-        or now >= known["closes_at"]
-    ):
-        return "closed"
-    if known["state"] == SaleState.PAUSED:
-        return "paused"
-    if known["state"] != SaleState.OPEN or now < known["opens_at"]:
-        return "upcoming"
-    return "sold_out" if known["units_left"] == "none" else "selling"
-
-
 @router.get("/sales", response=SaleList, summary="Current sales")
 async def list_sales(request: HttpRequest) -> HttpResponse:
     """Sales that are coming, running, or closed within the last week. Cacheable for a second."""
@@ -174,7 +150,14 @@ def _snapshots(request: HttpRequest) -> Snapshots:
 
 
 def _at(known: dict[str, Any], now: datetime) -> dict[str, Any]:
-    return known | {"phase": phase(known, now), "server_time": now}
+    current = phase(
+        known["state"],
+        known["opens_at"],
+        known["closes_at"],
+        sold_out=known["units_left"] == "none",
+        now=now,
+    )
+    return known | {"phase": current, "server_time": now}
 
 
 def _cacheable(request: HttpRequest, body: dict[str, Any]) -> HttpResponse:

@@ -17,8 +17,9 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from sales.api import LISTED_DAYS, phase
+from sales.api import LISTED_DAYS
 from sales.models import Sale, SaleState
+from sales.phases import phase
 from sales.problems import CATALOGUE
 
 FRESH, LAST = "storefront:fresh", "storefront:last"
@@ -146,7 +147,7 @@ def _read_sales() -> list[ListedSale]:
 
 def _card(sale: ListedSale, now: datetime) -> dict[str, object]:
     # As PostgreSQL knows it. The page then asks the API, which has the gate's fresher word.
-    stands = phase({**sale, "units_left": "none" if sale["sold_out"] else "unknown"}, now)
+    stands = phase(sale["state"], sale["opens_at"], sale["closes_at"], sold_out=sale["sold_out"], now=now)
     opens = stands == "upcoming"
     when = sale["opens_at"] if opens else sale["closes_at"]
     return {

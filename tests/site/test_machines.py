@@ -7,7 +7,7 @@ import requests
 
 from fluxgate_site import checks
 from fluxgate_site.environment import INSECURE_SECRET, Environment
-from sales.api import phase, units_left
+from sales.phases import phase, units_left
 from tests.running_site import Site, eventually
 
 
@@ -91,28 +91,25 @@ def test_bands_of_units(remaining: int | None, band: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "hours", "left", "expected"),
+    ("state", "hours", "sold_out", "expected"),
     [
-        ("scheduled", -1, "unknown", "upcoming"),
-        ("armed", 1, "many", "upcoming"),
-        ("open", -1, "many", "upcoming"),
-        ("open", 1, "many", "selling"),
-        ("open", 1, "none", "sold_out"),
-        ("open", 3, "many", "closed"),
-        ("paused", 1, "many", "paused"),
-        ("closing", 1, "many", "closed"),
-        ("closed", 1, "many", "closed"),
+        ("scheduled", -1, False, "upcoming"),
+        ("armed", 1, False, "upcoming"),
+        ("open", -1, False, "upcoming"),
+        ("open", 0, False, "selling"),
+        ("open", 1, True, "sold_out"),
+        ("open", 2, False, "closed"),
+        ("paused", 1, False, "paused"),
+        ("closing", 1, False, "closed"),
+        ("closed", 1, False, "closed"),
+        ("closed", 1, True, "sold_out"),
     ],
 )
-def test_phases(state: str, hours: int, left: str, expected: str) -> None:
+def test_phases(state: str, hours: int, sold_out: bool, expected: str) -> None:
     opens = datetime(2026, 1, 1, tzinfo=UTC)
-    known = {
-        "state": state,
-        "opens_at": opens,
-        "closes_at": opens + timedelta(hours=2),
-        "units_left": left,
-    }
-    assert phase(known, opens + timedelta(hours=hours)) == expected
+    closes = opens + timedelta(hours=2)
+    now = opens + timedelta(hours=hours)
+    assert phase(state, opens, closes, sold_out=sold_out, now=now) == expected
 
 
 SAFE = {

@@ -1,0 +1,32 @@
+"""What a visitor can do with a sale at a moment: one rule for the store front and for the API."""
+
+from datetime import datetime
+from typing import Literal
+
+from sales.models import SaleState
+
+Phase = Literal["upcoming", "selling", "sold_out", "paused", "closed"]
+UnitsLeft = Literal["many", "few", "none", "unknown"]
+
+FEW = 0.1  # the share of the allotment from which on only "few" units are left
+_OVER = (SaleState.CLOSING, SaleState.CLOSED, SaleState.SETTLED)
+
+
+def phase(state: str, opens_at: datetime, closes_at: datetime, *, sold_out: bool, now: datetime) -> Phase:
+    """The state and the window together. What has sold out stays so: it says more than "closed"."""
+    if sold_out:
+        return "sold_out"
+    if state in _OVER or now >= closes_at:
+        return "closed"
+    if state == SaleState.PAUSED:
+        return "paused"
+    return "selling" if state == SaleState.OPEN and now >= opens_at else "upcoming"
+
+
+def units_left(remaining: int | None, allotment: int) -> UnitsLeft:
+    """The band in which the units that are left lie; None is a gate that did not tell."""
+    if remaining is None:
+        return "unknown"
+    if remaining == 0:
+        return "none"
+    return "few" if remaining <= allotment * FEW else "many"
