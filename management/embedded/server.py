@@ -41,14 +41,15 @@ class Server:
 class Broker:
     """A kind of broker: its processes, what it asks of the site's settings, and which log it has.
 
-    `prepare` runs once before any of its processes is started. `log` names one life of its log:
+    `prepare` runs once before any of its processes is started, and raises StackError for what is
+    not installed. `log` names one life of its log:
     as long as the same records can be read, the same name.
     """
 
     servers: Sequence[Server]
     settings: Mapping[str, str]
     log: Callable[[], str]
-    prepare: Callable[[], None] = lambda: None
+    prepare: Callable[[], object]
 
 
 def package_folder(module: str, wheel: str) -> Path:

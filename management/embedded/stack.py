@@ -50,14 +50,24 @@ class Stack:
             password = record.password(self.root)
             broker = self._broker(kafka, brokers)
             servers = self._servers(broker, password)
-            if (state.kafka, state.brokers) != (kafka, brokers):
-                starting.end_servers(self.root, state, [name for name in state.processes if "kafka" in name])
-                state.kafka, state.brokers = kafka, brokers
-            missing = [server for server in servers if not starting.is_healthy(server, state)]
-            starting.end_servers(self.root, state, [server.name for server in missing])
+            changed = (state.kafka, state.brokers) != (kafka, brokers)
+            missing = [
+                server
+                for server in servers
+                if (changed and server in broker.servers) or not starting.is_healthy(server, state)
+            ]
+            new_log = any(server in broker.servers for server in missing)
+            if new_log:
+                broker.prepare()  # before anything is ended: here it says what it lacks
+            ending = [server.name for server in missing]
+            if changed:
+                ending += [
+                    name for name in state.processes if name.startswith("kafka") and name not in ending
+                ]
+            starting.end_servers(self.root, state, ending)
+            state.kafka, state.brokers = kafka, brokers
             assign(state.ports, servers, missing, ports or {})
-            if any(server in broker.servers for server in missing):
-                broker.prepare()
+            if new_log:
                 state.log = broker.log()
             starting.start_servers(self.root, state, missing)
             environment = _environment(state, broker, password)
@@ -66,16 +76,18 @@ class Stack:
 
     def status(self) -> list[ServerStatus]:
         """A row per server of the last `up`; none before the first."""
-        state = record.load(self.root)
-        if not state.ports:
-            return []
-        broker = self._broker(state.kafka, state.brokers)
-        return [_row(server, state) for server in self._servers(broker, record.password(self.root))]
+        with self._explained():
+            state = record.load(self.root)
+            if not state.ports:
+                return []
+            broker = self._broker(state.kafka, state.brokers)
+            return [_row(server, state) for server in self._servers(broker, record.password(self.root))]
 
     def down(self, wipe: bool = False) -> None:
         """End the servers; with `wipe` delete their data too. Ports are remembered for the next `up`."""
-        if not self.root.exists():
-            return
+        with self._explained():
+            if not self.root.exists():
+                return
         with self._alone():
             state = record.load(self.root)
             starting.end_servers(self.root, state, list(state.processes))
@@ -112,12 +124,16 @@ class Stack:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One `up` or `down` at a time in one folder; a second one waits for the first."""
+        with self._explained(), (self.root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A full disk, a file of another user: a line for the operator, who can do something about it."""
         try:
-            with (self.root / "lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
+            yield
         except OSError as error:
-            # The folder was there a moment ago: a full disk, a mode that has changed, a file of another user.
             raise StackError(f"cannot work in {self.root}: {error}") from error
 
 

@@ -52,4 +52,5 @@ def tansu(root: Path) -> Broker:
         return Launch([binary, "broker", *listen, "--storage-engine", "memory://tansu/"], folder)
 
     server = Server("kafka", prepare, lambda ports: speaks_kafka(ports["kafka"]))
-    return Broker([server], SETTINGS, log=lambda: secrets.token_hex(3))  # every start is a new log
+    # Every start is a new log.
+    return Broker([server], SETTINGS, log=lambda: secrets.token_hex(3), prepare=locate)

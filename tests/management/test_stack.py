@@ -226,6 +226,19 @@ def test_only_what_this_up_has_started_is_ended_when_it_fails(stack: Stack) -> N
     assert pids(stack) == {**before, "gate": None}
 
 
+def test_a_broker_that_lacks_something_does_not_end_the_one_that_runs(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment = stack.up()
+    before = pids(stack)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StackError, match=r"^java is not installed: "):
+        stack.up("apache")
+    assert pids(stack) == before
+    assert stack.up() == environment
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StackError, match=r"^cannot write to .*/file/stack: Not a directory$"):
@@ -278,6 +291,17 @@ def test_a_read_only_folder_is_one_line(everybodys: Path) -> None:
     with pytest.raises(StackError, match=r"^cannot write to .*/home/stack: Permission denied$"):
         as_ordinary_user(lambda: Stack(everybodys / "home" / "stack").up())
     assert list((everybodys / "home").iterdir()) == []
+
+
+def test_a_stack_of_somebody_else_is_one_line(everybodys: Path) -> None:
+    root = everybodys / "home" / "stack"
+    root.mkdir(mode=0o755)
+    (root / "stack.json").touch(mode=0o000)
+    for action in (Stack(root).status, Stack(root).down, Stack(root).up):
+        with pytest.raises(
+            StackError, match=r"^cannot (work in|write to) .*/home/stack: .*Permission denied"
+        ):
+            as_ordinary_user(action)
 
 
 if os.geteuid() == 0:
