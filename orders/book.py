@@ -169,14 +169,14 @@ def park(source: Source, read: Read, cause: str) -> None:
     )
 
 
-def parked_between(source: Source, first: int, following: int) -> int:
-    """How many records with offsets in [first, following) are parked."""
+def parked_offsets(source: Source, first: int, following: int) -> list[int]:
+    """The parked offsets in [first, following), in order."""
     rows = _select(
-        "SELECT count(*) FROM orders_parkedrecord WHERE topic = %s AND incarnation = %s AND partition = %s"
-        ' AND "offset" >= %s AND "offset" < %s',
+        'SELECT "offset" FROM orders_parkedrecord WHERE topic = %s AND incarnation = %s AND partition = %s'
+        ' AND "offset" >= %s AND "offset" < %s ORDER BY "offset"',
         (*source, first, following),
     )
-    return int(rows[0][0])
+    return [row[0] for row in rows]
 
 
 def _readable(value: bytes | None) -> str | dict[str, str] | None:

@@ -18,21 +18,22 @@ from typing import Any
 
 import redis
 import structlog
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from orders import book, metrics
 from orders.book import Read, Source, Zombie
-from orders.fulfillment import POISON_IN_A_ROW, Batch, Outcome, fulfill, recall
-from orders.settling import settle
-from sales import gate
+from orders.fulfillment import POISON_IN_A_ROW, Batch, fulfill, recall
+from orders.settling import Settling
 from sales.topic import TopicUnavailable, client_config, incarnation
 
 # Back-off after trouble, in seconds: the first pause, and the longest.
 PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
+# After how long without a record an end of the log that lies before us is believed.
+QUIET_SECONDS = 5.0
 # How long `drained` waits for a gate that is down before it leaves settling to a later run.
 GATE_PATIENCE_SECONDS = 10.0
 
@@ -47,9 +48,15 @@ class LogShorter(Exception):
 class _Partition:
     source: Source
     position: int  # of the order book: the next offset to fulfill
-    following: int  # the next offset to read; below the position while settling again
+    following: int  # the next offset to read, negative: the log's first; below the position: settles again
+    quiet_since: float  # when it began or last gave a record, on the monotonic clock
     ended_at: int = -1  # where the log last said that it ends
     hole_at: int = -1  # where offsets were missing once
+
+    @property
+    def known(self) -> int:
+        """How far the log must reach, by what the books know."""
+        return max(self.position, self.following)
 
 
 class Consumer:
@@ -57,7 +64,7 @@ class Consumer:
 
     def __init__(self, client: redis.Redis, *, poison_in_a_row: int | None = POISON_IN_A_ROW) -> None:
         flux = settings.FLUXGATE
-        self._gate = client
+        self._settling = Settling(client)
         self._poison_in_a_row = poison_in_a_row
         self._topic = flux.kafka_topic
         self._batch = flux.fulfillment_batch
@@ -66,9 +73,6 @@ class Consumer:
         self._start_at = 0.0
         self._commits_under_way = 0
         self._pause = PAUSE_SECONDS
-        self._unsettled_since: float | None = None
-        self._ask_gate_at = 0.0
-        self._gate_pause = PAUSE_SECONDS
         self._kafka = KafkaConsumer(
             {
                 **client_config(),
@@ -96,7 +100,8 @@ class Consumer:
         and the next one begins at the same records.
         """
         self._begin()
-        self._try_gate_again()
+        if self._settling.gate_is_back():
+            self._go_back("gate", "the gate is back", pause=0)
         messages = self._read(wait_seconds)
         read: dict[int, list[Read]] = {}
         for message in messages:
@@ -106,7 +111,8 @@ class Consumer:
             done = [
                 partition for number, records in read.items() if (partition := self._take(number, records))
             ]
-            self._commit(done)
+            if done:
+                self._commit(done)
         except Zombie as error:
             self._go_back("zombie", str(error))
         except (OperationalError, InterfaceError) as error:
@@ -115,7 +121,7 @@ class Consumer:
         else:
             if read:
                 self._pause = PAUSE_SECONDS
-        metrics.fulfillment_lag_records.set(self.lag())
+        self._look_at_the_end()
         return bool(read)
 
     def drained(self) -> bool:
@@ -125,16 +131,10 @@ class Consumer:
         """
         if self._assigned is None or len(self._partitions) < len(self._assigned):
             return False
-        if any(partition.ended_at < partition.following for partition in self._partitions.values()):
+        if any(partition.ended_at < partition.known for partition in self._partitions.values()):
             return False
-        since = self._unsettled_since
+        since = self._settling.behind_since
         return since is None or time.monotonic() - since > GATE_PATIENCE_SECONDS
-
-    def lag(self) -> int:
-        """Records of these partitions that are in the log and not yet in the order book."""
-        return sum(
-            max(0, self._end(partition) - partition.position) for partition in self._partitions.values()
-        )
 
     def close(self) -> None:
         """Leaves the group, so that the others take over at once."""
@@ -162,16 +162,17 @@ class Consumer:
                     raise KafkaException(known.error)
                 source = Source(self._topic, topic_id, known.partition)
                 position = book.position(source)
-                settled = known.offset if known.offset >= 0 else position
-                self._partitions[known.partition] = _Partition(source, position, min(position, settled))
-                starts.append(TopicPartition(self._topic, known.partition, min(position, settled)))
+                # Nothing committed means that nothing is known to be settled: from the beginning.
+                start = min(position, known.offset) if known.offset >= 0 else OFFSET_BEGINNING
+                self._partitions[known.partition] = _Partition(source, position, start, time.monotonic())
+                starts.append(TopicPartition(self._topic, known.partition, start))
             self._kafka.assign(starts)
         except (OperationalError, InterfaceError) as error:
             self._go_back("database", str(error))
         except (KafkaException, TopicUnavailable) as error:
             self._go_back("log", str(error))
         else:
-            self._unsettled_since = None
+            self._settling.begin()
             logger.info("partitions begun", partitions=sorted(self._partitions))
 
     def _read(self, wait_seconds: float) -> list[Message]:
@@ -189,7 +190,7 @@ class Consumer:
             if partition is not None:
                 partition.ended_at = message.offset() or 0
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise LogShorter(f"{self._topic}/{message.partition()}: {error.str()}")
+            raise LogShorter(f"{self._topic}/{_number(message)}: {error.str()}")
         elif error.fatal():
             raise KafkaException(error)
         else:
@@ -214,10 +215,13 @@ class Consumer:
             outcomes += fulfill(batch, self._poison_in_a_row)
             partition.position = batch.following
         partition.following = records[-1].offset + 1
-        return partition if self._settle(outcomes) else None
+        partition.quiet_since = time.monotonic()
+        return partition if self._settling.tell(outcomes) else None
 
     def _whole(self, partition: _Partition, records: list[Read]) -> bool:
         """Offsets follow each other. A hole is read again once; one that stays is the log's own."""
+        if partition.following < 0:  # began at the beginning, which must not lie above the position
+            partition.following = min(records[0].offset, partition.position)
         expected = partition.following
         for record in records:
             if record.offset != expected and partition.hole_at != expected:
@@ -228,45 +232,14 @@ class Consumer:
             expected = record.offset + 1
         return True
 
-    def _settle(self, outcomes: list[Outcome]) -> bool:
-        """Tells the gate, best effort. False: it was not told, and the offset must not be committed."""
-        if self._unsettled_since is not None:
-            return False
-        try:
-            settle(self._gate, outcomes)
-        except (gate.GateUnreachable, redis.RedisError) as error:
-            self._unsettled_since = time.monotonic()
-            self._wait_for_gate(str(error))
-            return False
-        self._gate_pause = PAUSE_SECONDS
-        return True
-
-    def _wait_for_gate(self, error: str) -> None:
-        logger.warning("gate not told", error=error, again_in_seconds=self._gate_pause)
-        self._ask_gate_at = time.monotonic() + self._gate_pause
-        self._gate_pause = min(2 * self._gate_pause, LONGEST_PAUSE_SECONDS)
-
-    def _try_gate_again(self) -> None:
-        """Fulfillment goes on without the gate. When it is back, the log tells what to settle."""
-        if self._unsettled_since is None or time.monotonic() < self._ask_gate_at:
-            return
-        try:
-            with gate.reaching():
-                self._gate.ping()
-        except (gate.GateUnreachable, redis.RedisError) as error:
-            self._wait_for_gate(str(error))
-        else:
-            self._go_back("gate", "the gate is back", pause=0)
-
     def _commit(self, partitions: Iterable[_Partition]) -> None:
         offsets = [
             TopicPartition(self._topic, partition.source.partition, partition.following)
             for partition in partitions
         ]
-        if offsets:
-            # Not waited for: a commit that is late or lost only settles a little again.
-            self._kafka.commit(offsets=offsets, asynchronous=True)
-            self._commits_under_way += 1
+        # Not waited for: a commit that is late or lost only settles a little again.
+        self._kafka.commit(offsets=offsets, asynchronous=True)
+        self._commits_under_way += 1
 
     def _go_back(self, cause: str, why: str, pause: float | None = None) -> None:
         """Drops what has been read and begins again from the books, after a pause that grows."""
@@ -280,11 +253,26 @@ class Consumer:
         if pause is None:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
+    def _look_at_the_end(self) -> None:
+        """Publishes the lag. Raises LogShorter for a log that ends before the books."""
+        lag = 0
+        for number, partition in self._partitions.items():
+            end = self._end(partition)
+            lag += max(0, end - partition.position)
+            # Kafka complains of an offset that is not there, Tansu says nothing at all. After a while
+            # in which nothing came, the end we know is not one from before.
+            if 0 <= end < partition.known and time.monotonic() - partition.quiet_since > QUIET_SECONDS:
+                raise LogShorter(
+                    f"{self._topic}/{number} ends at {end} and the books have read up to "
+                    f"{partition.known}: the log has lost records"
+                )
+        metrics.fulfillment_lag_records.set(lag)
+
     def _end(self, partition: _Partition) -> int:
         """The end of the log as the last fetch told it. Asking the broker answers wrongly on Tansu."""
         tp = TopicPartition(self._topic, partition.source.partition)
         marks = self._kafka.get_watermark_offsets(tp, cached=True)
-        return max(partition.ended_at, marks[1] if marks else 0)
+        return max(partition.ended_at, marks[1] if marks else -1)
 
     def _on_assign(self, kafka: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions assigned", partitions=sorted(tp.partition for tp in partitions))

@@ -123,14 +123,22 @@ def _transact(
         for read, cause in parked:
             book.park(batch.source, read, cause)
         if parked and poison_in_a_row is not None:
-            # Counted in the table, so that poison that trickles in by ones and twos is seen as well.
-            first = batch.following - poison_in_a_row
-            if book.parked_between(batch.source, first, batch.following) >= poison_in_a_row:
-                raise Poisoned(
-                    f"{poison_in_a_row} records in a row cannot be used, up to {batch.source.topic}/"
-                    f"{batch.source.partition}@{parked[-1].read.offset}: {parked[-1].cause}"
-                )
+            _stop_a_poisoned_partition(batch, poison_in_a_row, parked[-1])
     return outcomes, parked
+
+
+def _stop_a_poisoned_partition(batch: Batch, poison_in_a_row: int, last: Parked) -> None:
+    """Raises Poisoned when so many records in a row are parked, however the log is cut into batches."""
+    before = batch.records[0].offset - poison_in_a_row + 1
+    row, expected = 0, -1
+    for offset in book.parked_offsets(batch.source, before, batch.following):
+        row = row + 1 if offset == expected else 1
+        expected = offset + 1
+        if row == poison_in_a_row:
+            raise Poisoned(
+                f"{poison_in_a_row} records in a row cannot be used, up to {batch.source.topic}/"
+                f"{batch.source.partition}@{offset}; the last of this batch: {last.cause}"
+            )
 
 
 def _sift(records: Sequence[Read]) -> tuple[list[tuple[Read, Message]], list[Parked]]:

@@ -407,6 +407,13 @@ def test_poison_that_trickles_in_stops_as_well(sale: Sale, source: Source) -> No
     assert ParkedRecord.objects.count() == POISON_IN_A_ROW + 1
 
 
+def test_a_row_of_poison_stops_wherever_it_lies_in_a_batch(sale: Sale, source: Source) -> None:
+    row = [b"?"] * POISON_IN_A_ROW
+    with pytest.raises(Poisoned, match=f"@{POISON_IN_A_ROW};"):
+        fulfill(batch_of(source, claim_of(sale), *row, claim_of(sale)))
+    assert_nothing_written(source)
+
+
 def test_some_poison_in_a_big_batch_is_only_parked(sale: Sale, source: Source) -> None:
     fulfill(batch_of(source, *[b"?"] * (POISON_IN_A_ROW - 1), claim_of(sale), *[b"?"] * 10))
     assert ParkedRecord.objects.count() == POISON_IN_A_ROW + 9
