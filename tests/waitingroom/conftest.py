@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
 from tests.running_site import Site
 from tests.waitingroom.visitor import DESKTOP, PATIENCE_MS, Visitor
@@ -35,7 +35,7 @@ def visit(browser: Browser, shop: Site) -> Iterator[Callable[..., Visitor]]:
     """Makes visitors; holds at the end that no page complained: no error, no policy violated."""
     visitors: list[Visitor] = []
 
-    def make(viewport: dict[str, int] = DESKTOP, **options: Any) -> Visitor:
+    def make(viewport: ViewportSize = DESKTOP, **options: Any) -> Visitor:
         visitors.append(Visitor(browser.new_context(viewport=viewport, **options), shop.url))
         return visitors[-1]
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from sales import arming
+from sales.models import Product, Sale
 from sales.problems import CATALOGUE
 from tests.running_site import Site
 from tests.waitingroom.visitor import DESKTOP, ORDERS, PAGES, PHONE, Visitor, crowding
@@ -27,27 +29,52 @@ MISSING = {
 }
 
 
+@pytest.fixture(scope="module")
+def window(shop: Site) -> dict[str, Sale]:
+    """A shop window with something in every state, and names that no designer had in mind."""
+
+    def show(product: str, description: str = "", **facts: Any) -> Sale:
+        sale = shop.sell(**facts)
+        Product.objects.filter(pk=sale.product_id).update(name=product, description=description)
+        return sale
+
+    window = {
+        "selling": show(
+            "Aurora headphones",
+            "Closed-back, tuned by hand, made once. Numbered on the inside of the band.",
+            allotment=40,
+            limit=3,
+            name="Saturday drop",
+            unit_price="349.00",
+        ),
+        "crowded": show(
+            "Risograph poster", name="Print run 7", allotment=99, limit=99, admission_rate=1, burst=1
+        ),
+        "paused": show("Field jacket", "Waxed cotton.", name="Members’ night", unit_price="480.00"),
+        "upcoming": show("Stoneware mug", "Thrown by hand.", name="Autumn edition", opens_in=3_000, limit=4),
+        "far": show(
+            LONG,
+            name=f"A name that is too long: {LONG}",
+            opens_in=400_000,
+            closes_in=500_000,
+            unit_price="9999999999.99",
+        ),
+        "over": show("Ceramic lamp", name="Friday drop", allotment=1, unit_price="220.00"),
+    }
+    assert shop.buy(window["over"].slug, "faster").status_code == 202
+    arming.pause(window["paused"], actor="test")
+    return window
+
+
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_and_is_photographed(
-    shop: Site, visit: Callable[..., Visitor], viewport: dict[str, int], scheme: str
+    shop: Site,
+    window: dict[str, Sale],
+    visit: Callable[..., Visitor],
+    viewport: ViewportSize,
+    scheme: str,
 ) -> None:
-    selling = shop.sell(allotment=20, limit=3, name="Saturday drop", unit_price="349.00")
-    shop.sell(opens_in=7_384, closes_in=9_000, name="Autumn edition", unit_price="45.00")
-    shop.sell(
-        opens_in=400_000,
-        closes_in=500_000,
-        name=f"A name that is too long: {LONG}",
-        unit_price="9999999999.99",
-        limit=5,
-    )
-    over = shop.sell(allotment=1, name="Friday drop")
-    assert shop.buy(over.slug, "faster").status_code == 202
-    paused = shop.sell(name="Members’ night")
-    arming.pause(paused, actor="test")
-    upcoming = shop.sell(opens_in=3_000)
-    crowded = shop.sell(allotment=50, limit=50, admission_rate=1, burst=1)
-
     visitor = visit(viewport, color_scheme=scheme)
     page = visitor.page
 
@@ -55,26 +82,26 @@ def test_every_page_fits_and_is_photographed(
         visitor.does_not_scroll_sideways()
         visitor.photographs(f"{name}-{scheme}")
 
-    visitor.finds(selling)
-    expect(visitor.finds(over).get_by_text("Sold out", exact=True)).to_be_visible()
+    expect(visitor.finds(window["over"]).get_by_text("Sold out", exact=True)).to_be_visible()
     keep("storefront")
 
-    visitor.goes_to(f"{PAGES}/countdown.html?sale={upcoming.slug}")
-    expect(page.get_by_role("timer")).to_be_visible()
-    keep("countdown")
-    visitor.goes_to(f"{PAGES}/countdown.html?sale={selling.slug}")
+    for name in ("upcoming", "far"):
+        visitor.goes_to(f"{PAGES}/countdown.html?sale={window[name].slug}")
+        expect(page.get_by_role("timer")).to_be_visible()
+        keep(f"countdown-{name}")
+    visitor.goes_to(f"{PAGES}/countdown.html?sale={window['selling'].slug}")
     expect(page.get_by_role("button", name="Buy for")).to_be_visible()
     keep("countdown-open")
 
-    visitor.context.route(ORDERS, crowding(shop, crowded, attempts=2))
-    visitor.buys(crowded)
+    visitor.context.route(ORDERS, crowding(shop, window["crowded"], attempts=2))
+    visitor.buys(window["crowded"])
     visitor.arrives("room")
     expect(page.locator("[data-next]")).to_have_text(re.compile(r"^in \d+ s$"))
     keep("room")
     visitor.arrives("order")
     visitor.context.unroute(ORDERS)
 
-    visitor.buys(selling)
+    visitor.buys(window["selling"])
     visitor.arrives("order")
     visitor.sees("Confirmed")
     keep("order")
