@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from management.embedded import Stack
+from management.embedded import Stack, StackError
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,7 +23,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if not (options.help or options.version):
         stack = Stack(root=Path(tempfile.mkdtemp(prefix="fluxgate-test-")))
         early_config.add_cleanup(partial(_end, stack))  # also after a conftest that fails
-        os.environ.update(stack.up(kafka=os.environ.get("FLUXGATE_TEST_KAFKA", "tansu")))
+        try:
+            os.environ.update(stack.up(kafka=os.environ.get("FLUXGATE_TEST_KAFKA", "tansu")))
+        except StackError as error:
+            raise pytest.UsageError(f"the servers of the tests do not start: {error}") from None
     yield
 
 
