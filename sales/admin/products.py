@@ -46,6 +46,7 @@ RUNNING = (
 class ProductAdmin(ImportMixin, ModelAdmin):
     form = ProductForm
     change_form_template = "admin/sales/product_page.html"
+    import_template_name = "admin/sales/import.html"
     import_form_class = ProductImportForm
     confirm_form_class = ConfirmProductImport
     resource_classes = [ProductResource]

@@ -58,7 +58,10 @@ def test_new_and_known_products(operator: Client, tee: Product) -> None:
     assert preview.status_code == 200
     assert untouched(tee)  # a preview changes nothing
     shown = text_of(preview)
-    assert "Cap" in shown
+    assert "Red cap" in shown
+    assert "<del>10</del> → <ins>6</ins>" in shown
+    assert "<del>Tee</del> → <ins>Concert tee</ins>" in shown
+    assert "-4" in shown
     assert "confirm_form" in preview.context
 
     done = confirm(operator, preview)

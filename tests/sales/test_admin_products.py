@@ -2,7 +2,6 @@
 
 import re
 import threading
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,11 +10,10 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from sales import arming
 from sales.admin.products import ProductAdmin
-from sales.models import Product, Sale, SaleEvent, SaleState
+from sales.models import Product, Sale, SaleEvent
 from tests.desk import EVERYTHING, VIEWER, draft, said, sale_in, sign_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("log_topic")]
@@ -46,9 +44,9 @@ def typed(**changes: Any) -> dict[str, Any]:
     return {"sku": "TEE", "name": "Concert tee", "description": "", "stock": 0} | changes
 
 
-def no_sales(prefix: str = "sales") -> dict[str, Any]:
+def no_sales() -> dict[str, Any]:
     """The empty inline of a page whose product has no sale yet."""
-    return {f"{prefix}-TOTAL_FORMS": 0, f"{prefix}-INITIAL_FORMS": 0}
+    return {"sales-TOTAL_FORMS": 0, "sales-INITIAL_FORMS": 0}
 
 
 def delta(units: Any, reason: str = "counted again") -> dict[str, Any]:
@@ -235,67 +233,6 @@ def test_the_list_shows_units_in_running_sales(operator: Client) -> None:
     }
     assert rows == {sale.slug: (15, 6), "idle": (10, 0)}
     assert "idle" not in operator.get(LIST, {"q": sale.slug}).content.decode()
-
-
-def draft_row(prefix: str, **changes: Any) -> dict[str, Any]:
-    soon = timezone.now() + timedelta(hours=1)
-    later = soon + timedelta(hours=1)
-    row = {
-        "name": "Friday drop",
-        "slug": "friday-drop",
-        "opens_at_0": soon.strftime("%d/%m/%Y"),
-        "opens_at_1": soon.strftime("%H:%M:%S"),
-        "closes_at_0": later.strftime("%d/%m/%Y"),
-        "closes_at_1": later.strftime("%H:%M:%S"),
-        "allotment": 10,
-        "unit_price": "19.90",
-        "currency": "EUR",
-        "limit_per_customer": 1,
-    } | changes
-    return {f"{prefix}-0-{name}": value for name, value in row.items()} | {
-        f"{prefix}-TOTAL_FORMS": 1,
-        f"{prefix}-INITIAL_FORMS": 0,
-    }
-
-
-def test_a_draft_is_added_on_the_products_page(operator: Client, product: Product) -> None:
-    response = operator.post(page(product), typed() | draft_row("sales"), follow=True)
-    assert response.status_code == 200
-    sale = Sale.objects.get()
-    assert (sale.product, sale.state, sale.slug) == (product, SaleState.DRAFT, "friday-drop")
-    event = SaleEvent.objects.get()
-    assert (event.action, event.actor, event.detail["sale_id"]) == ("draft", "olivia", str(sale.pk))
-    assert reverse("admin:sales_sale_change", args=[sale.pk]) in operator.get(page(product)).content.decode()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"allotment": 11}, "The product has 10 units"),
-        ({"allotment": 0}, "greater than"),
-        ({"slug": ""}, "required"),
-    ],
-)
-def test_a_bad_draft_on_the_products_page(
-    operator: Client, product: Product, changes: dict[str, Any], message: str
-) -> None:
-    response = operator.post(page(product), typed() | draft_row("sales", **changes))
-    assert message in response.content.decode()
-    assert not Sale.objects.exists()
-
-
-def test_sales_on_the_products_page_cannot_be_changed_or_deleted_there(operator: Client) -> None:
-    sale = sale_in("armed", stock=25)
-    before = Sale.objects.filter(pk=sale.pk).values().get()
-    product = sale.product
-    forged = (
-        typed(sku=product.sku, name=product.name)
-        | {"sales-TOTAL_FORMS": 1, "sales-INITIAL_FORMS": 1, "sales-0-id": str(sale.pk)}
-        | {"sales-0-allotment": 1, "sales-0-name": "Forged", "sales-0-DELETE": "on"}
-        | no_sales("sales-2")
-    )
-    assert operator.post(page(product), forged).status_code == 302
-    assert Sale.objects.filter(pk=sale.pk).values().get() == before
 
 
 def test_a_product_with_sales_or_events_is_not_deleted(operator: Client) -> None:

@@ -32,8 +32,7 @@
     at.textContent = `${live.at.slice(11, 19)} UTC`;
     if (!live.reachable) {
       alarm(
-        "The gate is unreachable. Orders that were granted are safe in the log; " +
-          "nothing new is granted until it is back.",
+        "The gate is unreachable: nothing is granted until it is back. What was promised is in the log.",
       );
     } else if (live.state !== panel.dataset.state) {
       alarm(`This sale is ${live.label.toLowerCase()} now: reload the page for its next steps.`);
