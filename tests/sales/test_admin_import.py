@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from sales import arming
-from sales.importing import MAX_BYTES, MAX_ROWS, units
+from sales.importing import MAX_BYTES, MAX_ROWS, ProductResource, units
 from sales.models import Product, SaleEvent
 from tests.desk import EVERYTHING, said, sign_in
 
@@ -191,9 +191,16 @@ def test_what_has_changed_since_the_preview_is_refused_as_a_whole(operator: Clie
     assert SaleEvent.objects.count() == 1
 
 
-def test_an_import_never_writes_an_absolute_stock(operator: Client, tee: Product) -> None:
+def test_an_import_never_writes_an_absolute_stock(
+    operator: Client, tee: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another operator changes the stock after the row was read, before it is written."""
     preview = upload(operator, "sku,name,stock_delta\nTEE,New name,2\n")
-    arming.change_stock(tee, 100, actor="bob", reason="meanwhile")
+
+    def meanwhile(self: ProductResource, instance: Product, row: Any, **_: Any) -> None:
+        arming.change_stock(Product.objects.get(pk=instance.pk), 100, actor="bob", reason="meanwhile")
+
+    monkeypatch.setattr(ProductResource, "before_save_instance", meanwhile)
     confirm(operator, preview)
     tee.refresh_from_db()
     assert (tee.name, tee.stock) == ("New name", 112)
