@@ -11,7 +11,7 @@ _environment = Environment()
 
 bind = [_environment.bind]
 if _environment.metrics_port:
-    bind.append(f"{os.environ.get('FLUXGATE_METRICS_HOST', '127.0.0.1')}:{_environment.metrics_port}")
+    bind.append(f"{_environment.metrics_host}:{_environment.metrics_port}")
 workers = _environment.web_workers
 worker_class = "fluxgate_site.worker.Worker"
 graceful_timeout = 25

@@ -1,6 +1,7 @@
 """Django's settings, derived from `fluxgate_site.environment`; nothing else reads the environment."""
 
 import warnings
+from collections.abc import MutableMapping
 
 import structlog
 from psycopg.conninfo import conninfo_to_dict
@@ -120,6 +121,15 @@ WHITENOISE_USE_FINDERS = not FLUXGATE.production
 if not FLUXGATE.production:
     warnings.filterwarnings("ignore", "No directory at", UserWarning)
 WHITENOISE_AUTOREFRESH = False
+
+
+def _frame_nothing(headers: MutableMapping[str, str], path: str, url: str) -> None:
+    # WhiteNoise answers before Django's middleware, and a page's own <meta> policy cannot say this.
+    headers["X-Frame-Options"] = "DENY"
+    headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+
+
+WHITENOISE_ADD_HEADERS_FUNCTION = _frame_nothing
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},

@@ -76,6 +76,14 @@ def test_unknown_sales_are_404(site: Site, slug: str) -> None:
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("path", ["/static/waitingroom/room.html?sale=x", "/", "/problems", "/admin/login/"])
+def test_no_page_can_be_framed(site: Site, path: str) -> None:
+    answer = site.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_the_api_page_is_all_our_own(site: Site) -> None:
     page = site.get("/api/v1/docs").text
     assert "openapi.json" in page
