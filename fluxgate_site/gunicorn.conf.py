@@ -37,4 +37,4 @@ def child_exit(server: object, worker: object) -> None:
     # Imported late: prometheus_client looks for its folder when it is first imported.
     from prometheus_client import multiprocess
 
-    multiprocess.mark_process_dead(worker.pid)  # type: ignore[attr-defined, no-untyped-call]
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[attr-defined]

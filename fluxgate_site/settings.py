@@ -2,8 +2,11 @@
 
 import warnings
 from collections.abc import MutableMapping
+from functools import partial
 
 import structlog
+from django.http import HttpRequest
+from django.urls import reverse_lazy
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
@@ -144,6 +147,12 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if FLUXGATE.https 
 SECURE_HSTS_SECONDS = 31_536_000 if FLUXGATE.https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = FLUXGATE.https
 
+
+def _may_view(model: str, request: HttpRequest) -> bool:
+    app, _, name = model.partition("_")
+    return request.user.has_perm(f"{app}.view_{name}")
+
+
 UNFOLD = {
     "SITE_TITLE": "Flux-Gate",
     "SITE_HEADER": "Flux-Gate",
@@ -151,6 +160,46 @@ UNFOLD = {
     "SITE_SYMBOL": "bolt",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": "/static/waitingroom/favicon.svg"},
+    ],
+    # Django would put the accounts first; an operator comes for the sales.
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "title": title,
+                "separator": title != "Sales",
+                "items": [
+                    {
+                        "title": name,
+                        "icon": icon,
+                        "link": reverse_lazy(f"admin:{model}_changelist"),
+                        "permission": partial(_may_view, model),
+                    }
+                    for name, icon, model in pages
+                ],
+            }
+            for title, pages in (
+                (
+                    "Sales",
+                    (
+                        ("Sale windows", "timer", "sales_sale"),
+                        ("Products", "inventory_2", "sales_product"),
+                        ("Events", "history", "sales_saleevent"),
+                    ),
+                ),
+                (
+                    "Orders",
+                    (
+                        ("Orders", "receipt_long", "orders_order"),
+                        ("Parked records", "report", "orders_parkedrecord"),
+                        ("Positions", "bookmark", "orders_position"),
+                    ),
+                ),
+                ("Accounts", (("Users", "person", "auth_user"), ("Groups", "group", "auth_group"))),
+            )
+        ]
+    },
 }
 
 _renderer: structlog.typing.Processor = (
