@@ -1,0 +1,51 @@
+"""`--stay`: the site is left running, with something to buy by hand."""
+
+import time
+from datetime import timedelta
+
+from django.utils import timezone
+from rich.console import Console
+
+from management.demo import shop
+from management.demo.site import Site
+from management.demo.stopping import Stopped
+from sales.models import Sale
+
+_SOON = timedelta(minutes=1)
+_LOOK_SECONDS = 0.5
+
+
+def stay(console: Console, site: Site, sales: list[Sale]) -> None:
+    """Returns after Ctrl-C. Adds its sales to `sales`. Raises processes.Broken and sales.arming.Refused."""
+    now = timezone.now().replace(microsecond=0)
+    sales.append(
+        shop.open_sale(
+            shop.new_slug("now"),
+            product="Letterpress calendar",
+            description="Twelve plates from the hand press, numbered. Two per customer.",
+            opens_at=now,
+            units=120,
+            limit=2,
+            price="34.00",
+        )
+    )
+    sales.append(
+        shop.open_sale(
+            shop.new_slug("soon"),
+            product="Walnut desk lamp",
+            description="Turned from one piece of wood, with a dimmer. One per customer.",
+            opens_at=now + _SOON,
+            units=25,
+            limit=1,
+            price="149.00",
+        )
+    )
+    console.print(f"on sale     {sales[-2].name}: {site.url}/#{sales[-2].slug}")
+    console.print(f"            {sales[-1].name} opens at {sales[-1].opens_at:%H:%M:%S} UTC, in a minute")
+    console.print("Everything is left running. Ctrl-C ends it.")
+    try:
+        while True:
+            site.check()
+            time.sleep(_LOOK_SECONDS)
+    except Stopped:
+        console.print("ending ...")
