@@ -80,8 +80,10 @@ class Sweeper:
                 try:
                     self._append(sale, held)
                 except LogUnavailable:
-                    return appended
+                    break  # they stay held, and safe
                 appended += 1
+        if appended:
+            logger.info("held claims appended again", claims=appended)
         return appended
 
     def mark_queued(self) -> None:
@@ -114,7 +116,7 @@ class Sweeper:
         self._log.append(claims.encode(claim, partition_of(sale.id, POOL)), partial(self._reported, appended))
         self._under_way.add(held.order_id)
         metrics.swept_claims.inc()
-        logger.info("claim swept", order_id=str(held.order_id), sale=sale.slug)
+        logger.debug("claim swept", order_id=str(held.order_id), sale=sale.slug)
 
     def _reported(self, appended: _Appended, error: Exception | None) -> None:
         self._reports.append((appended, error))  # from the log's thread: `mark_queued` takes it
