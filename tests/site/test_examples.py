@@ -1,0 +1,81 @@
+"""The curl lines of the documents, run as they stand there against a running site."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orders.identity import mint
+from tests.running_site import Site
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Curl is not on every machine that has Python and make. This knows the options that the documents use.
+CURL = f"""#!{sys.executable}
+import argparse, requests
+parser = argparse.ArgumentParser()
+parser.add_argument("url")
+parser.add_argument("-s", action="store_true")
+parser.add_argument("-i", action="store_true")
+parser.add_argument("-X", default="")
+parser.add_argument("-H", action="append", default=[])
+parser.add_argument("--json", default="")
+asked = parser.parse_args()
+headers = {{"Accept": "*/*"}} | dict(line.split(": ", 1) for line in asked.H)
+if asked.json:
+    headers |= {{"Content-Type": "application/json", "Accept": "application/json"}}
+method = asked.X or ("POST" if asked.json else "GET")
+body = asked.json.encode() or None
+answer = requests.request(method, asked.url, headers=headers, data=body, allow_redirects=False)
+if asked.i:
+    print("HTTP/1.1", answer.status_code, answer.reason)
+    for name, value in answer.headers.items():
+        print(name.lower() + ": " + value)
+    print()
+print(answer.text)
+"""
+
+
+def lines(document: str, section: str) -> str:
+    """The shell blocks of one section, or of the whole document, without what a reader fills in."""
+    text = (ROOT / document).read_text()
+    if section:
+        text = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+    return re.sub(r"^(SITE|SALE|TOKEN)=.*\n", "", "".join(blocks), flags=re.M)
+
+
+@pytest.mark.parametrize(
+    ("document", "section", "curls"), [("README.md", "The API in five lines", 5), ("docs/api.md", "", 4)]
+)
+def test_the_examples_work(site: Site, tmp_path: Path, document: str, section: str, curls: int) -> None:
+    sale = site.sell(allotment=3)
+    site.consumer()
+    curl = tmp_path / "curl"
+    curl.write_text(CURL)
+    curl.chmod(0o755)
+    script = lines(document, section)
+    assert len(re.findall(r"\bcurl ", script)) == curls
+    answer = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env=os.environ
+        | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        | {"SITE": site.url, "SALE": sale.slug, "TOKEN": mint(f"ann-{document}")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    said = answer.stdout
+    assert answer.returncode == 0, said
+    assert f'"slug":"{sale.slug}"' in said
+    assert re.search(r'"state":"(queued|held)"', said)
+    [order] = set(re.findall(r'"order_id":"([^"]+)"', said))
+    assert said.count(order) >= curls - 1
+    assert "/problems#" not in said
+    if document == "README.md":
+        assert "idempotency-replayed: true" in said
