@@ -18,7 +18,8 @@ import structlog  # noqa: E402  # all that follows needs the settings
 from django.core.checks import ERROR, run_checks  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
-from fluxgate_site.doors import Doors, ShopDoor  # noqa: E402
+from fluxgate_site.doors import Doors  # noqa: E402
+from fluxgate_site.shop_door import ShopDoor  # noqa: E402
 from orders.api import finish_running  # noqa: E402
 from orders.identity import Identity  # noqa: E402
 from orders.log import Acknowledgements, KafkaLog  # noqa: E402
@@ -54,6 +55,7 @@ class Application:
         try:
             _refuse_wrong_settings()
             turnstile, log = Turnstile(), await asyncio.to_thread(KafkaLog)
+            await turnstile.connect()
         except Exception as error:
             logger.exception("the web process cannot start")
             await send({"type": "lifespan.startup.failed", "message": str(error)})

@@ -14,6 +14,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError
 
 from orders.models import Order
+from sales.database import ask
 from sales.gate import ClaimLetter
 from sales.turnstile import Turnstile
 
@@ -69,7 +70,7 @@ class Standing:
 async def find(order_id: UUID, turnstile: Turnstile) -> Standing | None:
     """The order with this id, or None. Raises sales.gate.GateUnreachable when nobody can tell."""
     try:
-        order = await Order.objects.select_related("sale").filter(pk=order_id).afirst()
+        order = await ask(Order.objects.select_related("sale").filter(pk=order_id).first)
     except (DatabaseError, InterfaceError) as error:
         logger.warning("order book unreachable, asking the gate", error=str(error))
         order = None

@@ -19,6 +19,7 @@ from ninja import Router, Schema
 from pydantic import Field
 
 from sales.arming import facts
+from sales.database import ask
 from sales.gate import Fenced, GateUnreachable
 from sales.models import Sale, SaleState
 from sales.phases import Phase, UnitsLeft, phase, units_left
@@ -101,7 +102,8 @@ class Snapshots:
             public = public.filter(closes_at__gt=timezone.now() - timedelta(days=LISTED_DAYS))
         else:
             public = public.filter(slug=slug)
-        return [await self._describe(sale) async for sale in public.order_by("opens_at", "slug")[:200]]
+        found = await ask(lambda: list(public.order_by("opens_at", "slug")[:200]))
+        return [await self._describe(sale) for sale in found]
 
     async def _describe(self, sale: Sale) -> dict[str, Any]:
         remaining: int | None = None
