@@ -35,7 +35,7 @@ class ShopDoor(BaseHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        self._respond: Callable[[HttpRequest], Awaitable[Any]] = convert_exception_to_response(
+        self._respond: Callable[[HttpRequest], Any] = convert_exception_to_response(
             self._get_response_async  # type: ignore[attr-defined]
         )
 

@@ -33,15 +33,18 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 class Buyer(HttpBearer):
-    """Row 1 of the decision table. `request.auth` is the customer."""
+    """Row 1 of the decision table. `request.auth` is the customer.
 
-    def __call__(self, request: HttpRequest) -> Any:
+    Async without awaiting anything: ninja sends synchronous checks through a thread.
+    """
+
+    async def __call__(self, request: HttpRequest) -> Any:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _unauthorized("")
-        return self.authenticate(request, token.strip())
+        return await self.authenticate(request, token.strip())
 
-    def authenticate(self, request: HttpRequest, token: str) -> str:
+    async def authenticate(self, request: HttpRequest, token: str) -> str:
         identity: Identity = _state(request)["identity"]
         try:
             return identity.customer(token)
@@ -52,8 +55,8 @@ class Buyer(HttpBearer):
 class BuyerWithKey(Buyer):
     """Rows 1 and 2: they are decided before the body is looked at, and so is this."""
 
-    def __call__(self, request: HttpRequest) -> Any:
-        customer = super().__call__(request)
+    async def __call__(self, request: HttpRequest) -> Any:
+        customer = await super().__call__(request)
         header = request.headers.get("Idempotency-Key")
         if header is None:
             raise Problem("idempotency-key-missing")

@@ -176,7 +176,7 @@ def _build_gate(client: redis.Redis, sale: Sale) -> None:
     process must not learn a seal before the gate that it opens stands."""
     with reaching():
         information: Any = client.info("replication")
-        text, sha = seal(sale.epoch, information["master_replid"])
+        text, sha = seal(pool_keys(sale.id), sale.epoch, information["master_replid"])
         fields = {
             "opens_at": to_ms(sale.opens_at),
             "closes_at": to_ms(sale.closes_at),

@@ -124,14 +124,17 @@ def script(name: str) -> str:
     return (_LUA / f"{name}.lua").read_text()
 
 
-def seal(epoch: int, incarnation: str) -> tuple[str, str]:
+def seal(keys: PoolKeys, epoch: int, incarnation: str) -> tuple[str, str]:
     """The claim script of one arming and its SHA-1, the name under which Redis keeps it.
 
+    The pool stands in the text as well: two sales armed in the same millisecond share the epoch.
     `incarnation` is the replication id (hex) of the Redis that is being armed.
     """
     if not (incarnation.isalnum() and incarnation.isascii()):
         raise ValueError(f"not a replication id: {incarnation!r}")
-    text = script("claim").replace("@EPOCH@", str(epoch)).replace("@INCARNATION@", incarnation)
+    text = script("claim")
+    for constant, value in (("GATE", keys.gate), ("EPOCH", epoch), ("INCARNATION", incarnation)):
+        text = text.replace(f"@{constant}@", str(value))
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 

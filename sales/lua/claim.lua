@@ -1,6 +1,6 @@
 -- claim.lua: who gets a unit. The only script that takes one.
 --
--- The two constants below are written into the text when a sale is armed, so each arming has
+-- The three constants below are written into the text when a sale is armed, so each arming has
 -- its own SHA. Redis forgets scripts on a restart and does not copy them to replicas, so
 -- NOSCRIPT means "another incarnation": callers fail closed and never load it again.
 --
@@ -22,11 +22,13 @@
 --   busy                wait ms, ""               no token left in the bucket
 --   limit_reached       last order id, ""
 --   sold_out            units held, ""            held units may still come back
--- Errors: FENCED epoch | FENCED incarnation       nothing was decided, nothing was written
+-- Errors: FENCED gate | FENCED epoch | FENCED incarnation: nothing was decided, nothing written
 
+local GATE = '@GATE@'
 local EPOCH = '@EPOCH@'
 local INCARNATION = '@INCARNATION@'
 
+if KEYS[1] ~= GATE then return redis.error_reply('FENCED gate') end
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'state', 'opens_at', 'closes_at', 'remaining',
   'held', 'limit', 'rate', 'burst', 'tokens', 'tokens_at', 'admission_required')
 if gate[1] ~= EPOCH then return redis.error_reply('FENCED epoch') end

@@ -242,7 +242,7 @@ async def test_without_the_fence_a_restarted_gate_would_sell(
     stand = booth()
     facts = await stand.facts()
     replication: Any = gate.info("replication")
-    text, sha = gate_module.seal(facts.epoch, replication["master_replid"])
+    text, sha = gate_module.seal(pool_keys(facts.sale_id), facts.epoch, replication["master_replid"])
     assert sha == facts.seal
     gate.script_flush()
     arguments = [*pool_keys(facts.sale_id), str(uuid4()), "ann", 1, "0"]
@@ -259,7 +259,9 @@ async def test_another_epoch_or_incarnation_is_fenced(
     """A quick failover and back finds the old script still loaded: it must refuse by itself."""
     stand = booth()
     replication: Any = gate.info("replication")
-    text, sha = gate_module.seal(stand.sale.epoch + epoch_step, incarnation or replication["master_replid"])
+    text, sha = gate_module.seal(
+        pool_keys(stand.sale.id), stand.sale.epoch + epoch_step, incarnation or replication["master_replid"]
+    )
     gate.script_load(text)
     arguments = [*pool_keys(stand.sale.id), str(uuid4()), "ann", 1, "0"]
     with pytest.raises(redis.ResponseError, match="FENCED"):
@@ -267,6 +269,20 @@ async def test_another_epoch_or_incarnation_is_fenced(
     standing = image(gate, stand.sale.id)
     assert standing is not None
     assert (standing.remaining, standing.held) == (10, 0)
+
+
+async def test_sales_armed_in_the_same_millisecond_have_seals_of_their_own(
+    booth: Callable[..., Booth], monkeypatch: pytest.MonkeyPatch, gate: redis.Redis
+) -> None:
+    monkeypatch.setattr(arming.time, "time", lambda: 4_000_000_000.0)
+    one, other = booth(allotment=1), booth(allotment=1)
+    assert one.sale.epoch == other.sale.epoch
+    ours, theirs = await one.facts(), await other.facts()
+    assert ours.seal != theirs.seal
+    assert await one.verdict("ann") is Verdict.CLAIMED
+    assert await other.verdict("ann") is Verdict.CLAIMED
+    with pytest.raises(redis.ResponseError, match="FENCED gate"):
+        gate.evalsha(ours.seal, 4, *pool_keys(theirs.sale_id), str(uuid4()), "bob", 1, "0")
 
 
 async def test_a_wiped_redis_is_no_404(booth: Callable[..., Booth], gate: redis.Redis) -> None:
