@@ -86,9 +86,11 @@ class Crowd:
         intended = opened + click.at
         await asyncio.sleep(intended - loop.time())
         self._late = max(self._late, loop.time() - intended)
-        tries = 1
+        tries, first = 0, 0.0
         while True:
             kind, order_id, pause = await self._ask(request)
+            tries += 1
+            first = first or loop.time() - intended
             self._answers[kind] += 1
             if kind not in _ASK_AGAIN:
                 break
@@ -96,8 +98,7 @@ class Crowd:
             if loop.time() + pause - opened > self._orders.patience_seconds:
                 break
             await asyncio.sleep(pause)
-            tries += 1
-        self._outcomes.append(Outcome(click, kind, loop.time() - intended, tries, order_id))
+        self._outcomes.append(Outcome(click, kind, loop.time() - intended, first, tries, order_id))
 
     async def _ask(self, request: bytes) -> tuple[str, str, float]:
         """Kind of the answer, the order's id, and the seconds to wait before asking again."""

@@ -16,7 +16,7 @@ from management.demo import shop, stopping
 from management.demo.descriptors import raise_limit
 from management.demo.herd import Herd
 from management.demo.messages import Orders
-from management.demo.options import Options
+from management.demo.options import Options, Unusable
 from management.demo.plan import Click, plan
 from management.demo.progress import Progress
 from management.demo.report import Report, Written, judge
@@ -38,14 +38,15 @@ _PATIENCE_SECONDS = 45.0  # after the opening nobody asks again
 def hold(options: Options, console: Console) -> Report:
     """Runs it all on the stack of the settings, and ends all that it has started but the stack.
 
-    Raises processes.Broken, herd.CrowdBroken, selling.TookTooLong, sales.arming.Refused,
-    sales.topic.TopicUnavailable, gate.GateUnreachable, and ValueError where no tokens can be minted.
+    Raises options.Unusable, processes.Broken, herd.CrowdBroken, selling.TookTooLong,
+    sales.arming.Refused, topic.TopicUnavailable and gate.GateUnreachable.
     """
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     sales: list[Sale] = []
     with ExitStack() as ending:
         topic.ensure_topic()
         call_command("migrate", verbosity=0)
+        console.print("database    migrated; the site is starting")
         connections = _connections(options, console)
         site = Site(options, options.root / "logs")
         ending.callback(_end, site, sales, console)
@@ -112,6 +113,7 @@ def _sale_day(
 def _opening(options: Options, slug: str) -> Sale:
     return shop.open_sale(
         slug,
+        name="Opening day",
         product="Copper espresso machine",
         description="A numbered run, sold in one go.",
         # A whole second, because the gate counts whole milliseconds and the crowd must not be early.
@@ -128,7 +130,10 @@ def _orders(
     options: Options, site: Site, slug: str, clicks: list[Click], connections: int, seed: int
 ) -> list[Orders]:
     """What each crowd process is to send. Clicks of one buyer go to several of them."""
-    tokens = {buyer: mint(f"{slug}-buyer-{buyer}") for buyer in range(options.buyers)}
+    try:
+        tokens = {buyer: mint(f"{slug}-buyer-{buyer}") for buyer in range(options.buyers)}
+    except ValueError as error:
+        raise Unusable(f"the buyers get no tokens: {error}") from None
     parts = [clicks[number :: options.crowds] for number in range(options.crowds)]
     return [
         Orders(

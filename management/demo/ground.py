@@ -7,10 +7,13 @@ is up. So the command starts itself again in the same process, with them in its 
 import fcntl
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
+from rich.console import Console
+
 from management.demo import stopping
-from management.demo.options import Options, UnusableOptions
+from management.demo.options import Options, Unusable
 from management.demo.processes import CHECKOUT
 from management.embedded import Stack, record
 
@@ -22,20 +25,23 @@ _ITS_OWN = {
 }
 
 
-def begin_again(options: Options, arguments: list[str]) -> NoReturn:
+def begin_again(options: Options, arguments: list[str], console: Console) -> NoReturn:
     """Brings the stack up and runs `manage.py demo <arguments> --on-stack ours|found` in this process.
 
-    "found" is a stack that ran before, and is left running. Raises UnusableOptions and StackError.
+    "found" is a stack that ran before, and is left running. Raises Unusable and StackError.
     """
     stack = Stack(options.root)
     lock = _only_demo(options)
     running = any(row.state == "running" for row in stack.status())
     known = record.load(stack.root)
     if running and options.kafka not in (None, known.kafka):
-        raise UnusableOptions(
+        raise Unusable(
             f"the stack of this checkout runs with --kafka {known.kafka}: `manage.py stack down` first"
         )
     kafka, brokers = (known.kafka, known.brokers) if running else (options.kafka or "tansu", 1)
+    console.print(
+        f"servers     PostgreSQL, Valkey, Kafka ({kafka}) {'run already' if running else 'are starting'}"
+    )
     try:
         os.environ.update(stack.up(kafka, brokers))
         os.environ.update(_ITS_OWN)
@@ -51,8 +57,8 @@ def begin_again(options: Options, arguments: list[str]) -> NoReturn:
         raise
 
 
-def end_stack(options: Options) -> None:
-    Stack(options.root).down()
+def end_stack(root: Path) -> None:
+    Stack(root).down()
 
 
 def _only_demo(options: Options) -> int:
@@ -61,9 +67,9 @@ def _only_demo(options: Options) -> int:
         options.root.mkdir(parents=True, exist_ok=True)
         lock = os.open(options.root / "demo.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise UnusableOptions(f"cannot write to {options.root}: {error.strerror}") from None
+        raise Unusable(f"cannot write to {options.root}: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UnusableOptions(f"another demo runs in {options.root}") from None
+        raise Unusable(f"another demo runs in {options.root}") from None
     return lock

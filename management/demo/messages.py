@@ -29,11 +29,12 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one click. `seconds` run from its intended start to its last answer."""
+    """What became of one click. Seconds run from its intended start, to its last answer and to its first."""
 
     click: Click
     kind: str  # of the last answer
     seconds: float
+    first_seconds: float
     tries: int
     order_id: str  # of a 202, else empty
 

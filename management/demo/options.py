@@ -39,8 +39,8 @@ class Options:
     root: Path
 
 
-class UnusableOptions(Exception):
-    """Options that are fine one by one and not together. One line."""
+class Unusable(Exception):
+    """Options or settings that the demo cannot run with. One line."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -97,19 +97,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def read(values: dict[str, Any]) -> Options:
-    """The options out of what the parser found. Raises UnusableOptions."""
+    """The options out of what the parser found. Raises Unusable."""
     options = Options(**{field.name: values[field.name] for field in fields(Options)})
     requests = options.buyers * (1 + (options.double_clicks + options.greedy * options.limit) / 100)
     if requests > _MOST_REQUESTS:
-        raise UnusableOptions(
-            f"that is {requests:,.0f} requests; one machine takes {_MOST_REQUESTS:,} at most"
-        )
+        raise Unusable(f"that is {requests:,.0f} requests; one machine takes {_MOST_REQUESTS:,} at most")
     if options.port is not None and not is_free(options.port):
-        raise UnusableOptions(f"--port {options.port}: another program listens there")
+        raise Unusable(f"--port {options.port}: another program listens there")
     if options.json is not None:
         folder = options.json.absolute().parent
         if options.json.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UnusableOptions(f"--json {options.json}: no file can be written there")
+            raise Unusable(f"--json {options.json}: no file can be written there")
     return options
 
 

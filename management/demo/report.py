@@ -17,7 +17,7 @@ NO_ANSWER = ("timeout", "connection lost")
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds from the intended start of a click to its last answer."""
+    """Seconds from the intended start of a click to an answer."""
 
     count: int
     p50: float
@@ -55,7 +55,8 @@ class Report:
     units: int
     demand: int
     seed: int
-    kinds: dict[str, Latency]  # of last answers
+    first_answers: Latency  # of all clicks
+    kinds: dict[str, Latency]  # of last answers: pauses that were asked for are in them
     accepted: Latency
     refused: Latency
     came_back: dict[str, int]  # answers after which a buyer asked again
@@ -120,9 +121,10 @@ def judge(
         units=balance.book.allotment,
         demand=demand(clicks, limit),
         seed=seed,
-        kinds={kind: latency(found) for kind, found in sorted(by_kind.items(), key=_accepted_first)},
-        accepted=latency(accepted),
-        refused=latency([outcome for outcome in outcomes if outcome.kind not in ACCEPTED]),
+        first_answers=latency(outcome.first_seconds for outcome in outcomes),
+        kinds={kind: _last(found) for kind, found in sorted(by_kind.items(), key=_accepted_first)},
+        accepted=_last(accepted),
+        refused=_last([outcome for outcome in outcomes if outcome.kind not in ACCEPTED + NO_ANSWER]),
         came_back=dict(+came_back),
         crowd_late=crowd_late,
         orders_accepted=len(promised),
@@ -139,13 +141,17 @@ def judge(
     return report
 
 
-def latency(outcomes: Iterable[Outcome]) -> Latency:
+def latency(seconds: Iterable[float]) -> Latency:
     """Percentiles by nearest rank; zeros when there is none."""
-    seconds = sorted(outcome.seconds for outcome in outcomes)
-    if not seconds:
+    ranked = sorted(seconds)
+    if not ranked:
         return Latency(0, 0.0, 0.0, 0.0, 0.0)
-    p50, p95, p99 = (seconds[math.ceil(share * len(seconds)) - 1] for share in (0.5, 0.95, 0.99))
-    return Latency(len(seconds), p50, p95, p99, seconds[-1])
+    p50, p95, p99 = (ranked[math.ceil(share * len(ranked)) - 1] for share in (0.5, 0.95, 0.99))
+    return Latency(len(ranked), p50, p95, p99, ranked[-1])
+
+
+def _last(outcomes: Iterable[Outcome]) -> Latency:
+    return latency(outcome.seconds for outcome in outcomes)
 
 
 def _accepted_first(item: tuple[str, list[Outcome]]) -> tuple[int, int]:

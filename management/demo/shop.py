@@ -34,6 +34,7 @@ def new_slug(name: str) -> str:
 def open_sale(
     slug: str,
     *,
+    name: str,
     product: str,
     description: str,
     opens_at: datetime,
@@ -50,7 +51,7 @@ def open_sale(
     made = Product.objects.create(sku=slug.upper(), name=product, description=description, stock=units)
     sale = Sale.objects.create(
         slug=slug,
-        name=product,
+        name=name,
         product=made,
         opens_at=opens_at,
         closes_at=opens_at + WINDOW,

@@ -17,13 +17,14 @@ _LOOK_SECONDS = 0.5
 
 def stay(console: Console, site: Site, sales: list[Sale]) -> None:
     """Returns after Ctrl-C. Adds its sales to `sales`. Raises processes.Broken and sales.arming.Refused."""
-    now = timezone.now().replace(microsecond=0)
+    started = timezone.now().replace(microsecond=0)
     sales.append(
         shop.open_sale(
             shop.new_slug("now"),
+            name="First print run",
             product="Letterpress calendar",
             description="Twelve plates from the hand press, numbered. Two per customer.",
-            opens_at=now,
+            opens_at=started,
             units=120,
             limit=2,
             price="34.00",
@@ -32,16 +33,19 @@ def stay(console: Console, site: Site, sales: list[Sale]) -> None:
     sales.append(
         shop.open_sale(
             shop.new_slug("soon"),
+            name="Evening edition",
             product="Walnut desk lamp",
             description="Turned from one piece of wood, with a dimmer. One per customer.",
-            opens_at=now + _SOON,
+            opens_at=started + _SOON,
             units=25,
             limit=1,
             price="149.00",
         )
     )
-    console.print(f"on sale     {sales[-2].name}: {site.url}/#{sales[-2].slug}")
-    console.print(f"            {sales[-1].name} opens at {sales[-1].opens_at:%H:%M:%S} UTC, in a minute")
+    now, soon = sales[-2:]
+    console.print(
+        f"to buy      “{now.name}” now, “{soon.name}” from {soon.opens_at:%H:%M:%S} UTC, in a minute"
+    )
     console.print("Everything is left running. Ctrl-C ends it.")
     try:
         while True:

@@ -27,7 +27,8 @@ def _answers(report: Report) -> Table:
         table.add_row(kind.replace("-", " "), *_figures(latency))
     table.add_section()
     table.add_row("all accepted", *_figures(report.accepted), style="bold")
-    table.add_row("all others", *_figures(report.refused), style="bold")
+    table.add_row("all refused", *_figures(report.refused), style="bold")
+    table.add_row("all first answers", *_figures(report.first_answers), style="bold")
     return table
 
 
@@ -38,7 +39,7 @@ def _books(report: Report) -> Table:
     book, written = report.balance.book, report.written
     if report.came_back:
         kinds = ", ".join(f"{count:,} {kind.replace('-', ' ')}" for kind, count in report.came_back.items())
-        table.add_row("asked again after", kinds)
+        table.add_row("asked to come back", f"{kinds} (a last answer includes the wait)")
     whole = "sold out" if book.sold >= book.allotment else "last unit granted"
     table.add_row("from the opening", f"{whole} after {_seconds(written.last_grant_after)}, "
                   f"last row in PostgreSQL after {_seconds(written.last_row_after)}")  # fmt: skip

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from management.demo import day, ground, stopping
 from management.demo.herd import CrowdBroken
-from management.demo.options import Options, UnusableOptions, add_arguments, read
+from management.demo.options import Unusable, add_arguments, read
 from management.demo.processes import Broken
 from management.demo.selling import TookTooLong
 from management.embedded import StackError
@@ -35,32 +35,34 @@ class Command(BaseCommand):
         add_arguments(parser)
         parser.add_argument(
             "--on-stack", choices=["ours", "found"], help=SUPPRESS
-        )  # see management.demo.ground
+        )  # of management.demo.ground
 
     def handle(self, *args: Any, **values: Any) -> None:
-        stopping.listen()
         try:
-            options = read(values)
-            if values["on_stack"] is None:
-                ground.begin_again(options, sys.argv[2:])
             try:
-                balanced = self._hold(options)
+                stopping.listen()  # here, because a signal may have been waiting for it
+                options = read(values)
+                console = _console()
+                if values["on_stack"] is None:
+                    ground.begin_again(options, sys.argv[2:], console)
+                balanced = day.hold(options, console).balanced
             finally:
                 stopping.ignore()
                 if values["on_stack"] == "ours":
-                    ground.end_stack(options)
+                    ground.end_stack(values["root"])
         except stopping.Stopped:
             raise SystemExit(130) from None  # as a shell says it of Ctrl-C
         except (
-            UnusableOptions, StackError, Broken, CrowdBroken, TookTooLong, Refused, GateUnreachable,
-            TopicUnavailable, ValueError,
+            Unusable, StackError, Broken, CrowdBroken, TookTooLong, Refused, GateUnreachable,
+            TopicUnavailable,
         ) as error:  # fmt: skip
             raise CommandError(str(error)) from None
         if not balanced:
             raise SystemExit(1)
 
-    def _hold(self, options: Options) -> bool:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = _KEPT_WIDTH
-        return day.hold(options, console).balanced
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _KEPT_WIDTH
+    return console
