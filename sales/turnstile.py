@@ -38,7 +38,7 @@ from sales.gate import (
 FACTS_SECONDS = 1.0  # how long a process believes the directory; the script decides all that matters
 _BREAK_SECONDS = 0.25  # after a failure, how long callers fail at once
 _TICKS = 20
-_CONNECTIONS = 4  # two attempts' calls in flight, one that marks, one for facts
+_CONNECTIONS = 8  # of one process; an attempt's group has at most two calls in flight
 
 
 class Attempt(NamedTuple):
@@ -63,11 +63,16 @@ class Turnstile:
     def __init__(self, url: str | None = None) -> None:
         fluxgate = settings.FLUXGATE
         options = connection_options() | {"socket_timeout": None}  # the deadline is ours: see _within
-        self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url or fluxgate.gate_url, **options)
+        # Bounded: a crowd that asks at once must wait its turn, not open a connection each.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url or fluxgate.gate_url, max_connections=_CONNECTIONS, timeout=None, **options
+        )
+        self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
         self._timeout = fluxgate.gate_timeout_ms / 1000
         self._settle = script("settle")
         self._broken_until = 0.0
         self._facts: dict[str, tuple[float, Facts]] = {}
+        self._asking: dict[str, asyncio.Future[Facts | None]] = {}
         self._attempts: dict[str, GroupCommit[Attempt, Answer]] = {}
         self._marks: dict[str, GroupCommit[UUID, None]] = {}
 
@@ -96,13 +101,24 @@ class Turnstile:
         return int(seconds * 1000 + micros // 1000)
 
     async def facts(self, slug: str) -> Facts | None:
-        """The sale's facts, at most FACTS_SECONDS old; None when no such sale is public.
+        """The sale's facts, about FACTS_SECONDS old at most; None when no such sale is public.
 
-        Raises GateUnreachable when Redis does not answer, Fenced when it has lost the directory.
+        One question at a time per sale, whoever asks meanwhile gets what is known: stale facts are
+        safe, because the sealed script decides. Raises GateUnreachable when nothing is known and
+        Redis does not answer, Fenced when it has lost the directory.
         """
         known = self._facts.get(slug)
         if known and time.monotonic() - known[0] < FACTS_SECONDS:
             return known[1]
+        asking = self._asking.get(slug)
+        if asking is None:
+            asking = self._asking[slug] = asyncio.ensure_future(self._ask(slug))
+            asking.add_done_callback(partial(self._asked, slug))
+        if known:
+            return known[1]
+        return await asyncio.shield(asking)
+
+    async def _ask(self, slug: str) -> Facts | None:
         value = await self._within(self._client.hget(DIRECTORY, slug))
         if value is None:
             self._facts.pop(slug, None)
@@ -113,6 +129,10 @@ class Turnstile:
         facts = msgspec.json.decode(value, type=Facts)
         self._facts[slug] = (time.monotonic(), facts)
         return facts
+
+    def _asked(self, slug: str, asking: asyncio.Future[Facts | None]) -> None:
+        self._asking.pop(slug, None)
+        _look_at(asking)
 
     async def published(self) -> list[Facts]:
         """Every public sale's facts. Raises GateUnreachable."""
@@ -146,7 +166,7 @@ class Turnstile:
                 partial(self._mark, facts), most=500, in_flight=1, waiting=200_000
             )
         with suppress(QueueFull):
-            group.submit(order_id).add_done_callback(_forget)
+            group.submit(order_id).add_done_callback(_look_at)
 
     async def claim_of(self, order_id: UUID, among: Iterable[Facts]) -> tuple[Facts, GateClaim] | None:
         """The claim with this id and its sale, or None. One round trip for all the sales asked about."""
@@ -221,7 +241,7 @@ class Turnstile:
                 task.cancel()
 
 
-def _forget(future: asyncio.Future[None]) -> None:
+def _look_at(future: asyncio.Future[Any]) -> None:
     """Reads the outcome, so that asyncio does not warn of an exception that nobody waits for."""
     if not future.cancelled():
         future.exception()
