@@ -15,7 +15,7 @@ from uuid import UUID
 import redis
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connection
 
 from orders import claims, metrics
 from orders.log import Log, LogUnavailable
@@ -62,6 +62,7 @@ class Sweeper:
             return False
         except (OperationalError, InterfaceError) as error:
             logger.warning("sweep put off", error=str(error))
+            connection.close()  # outside a request Django would keep a broken one for ever
             return False
         if found >= LIMIT:
             self._due = now

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import redis
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from orders import claims, sweeper
 from orders.book import Read, Source
@@ -243,3 +243,18 @@ def test_a_timeout_is_unknown_and_the_twin_that_releases_breaks_a_promise(
     fulfill_all(log, sale)
     refused = Order.objects.filter(state=OrderState.REFUSED).count()
     assert refused == (1 if released_on_timeout else 0), "two buyers were promised one unit"
+
+
+def test_a_broken_database_connection_stops_it_for_one_step_only(
+    open_sale: Callable[..., Sale], gate: redis.Redis, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL was restarted while nothing was read: the last held claims depend on the sweeper alone."""
+    monkeypatch.setattr(sweeper, "EVERY_SECONDS", 0)
+    sale = open_sale()
+    sweep_of(sale)
+    steady = Sweeper(gate, log)
+    with connection.cursor() as cursor, pytest.raises(OperationalError):
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert not steady.step()
+    assert steady.step()
+    assert len(values(log, sale)) == 1
