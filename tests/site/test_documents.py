@@ -245,6 +245,21 @@ def test_every_metric_is_documented_with_its_labels() -> None:
     assert documented == registered
 
 
+# Logs and messages
+
+
+def source() -> str:
+    packages = ("fluxgate_site", "management", "orders", "sales")
+    return "".join(path.read_text() for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def test_events_that_are_documented_are_logged() -> None:
+    events = [event for cells in rows(OPERATIONS, "Logs") for event in codes(cells[0])]
+    assert len(events) > 5
+    text = source()
+    assert [event for event in events if f'"{event}"' not in text] == []
+
+
 # Links, files, tests
 
 
