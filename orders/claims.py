@@ -122,9 +122,16 @@ def decode(value: bytes | None) -> Message:
     if value is None:
         raise BadRecord("the value is empty")
     try:
-        version = _version(value).v
-        if version != VERSION:
-            raise UnknownVersion(f"version {version}, this release reads version {VERSION}")
         return _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _refuse_another_version(value)
         raise BadRecord(str(error)) from None
+
+
+def _refuse_another_version(value: bytes) -> None:
+    try:
+        version = _version(value).v
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if version != VERSION:
+        raise UnknownVersion(f"version {version}, this release reads version {VERSION}") from None

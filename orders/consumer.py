@@ -13,7 +13,6 @@ Trouble has one remedy, `_go_back`: drop what was read, wait a little, begin fro
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -26,6 +25,7 @@ from django.db import InterfaceError, OperationalError, connection
 from orders import book, metrics
 from orders.book import Read, Source, Zombie
 from orders.fulfillment import POISON_IN_A_ROW, Batch, fulfill, recall
+from orders.partition import Partition
 from orders.settling import Settling
 from sales.topic import TopicUnavailable, client_config, incarnation
 
@@ -44,21 +44,6 @@ class LogShorter(Exception):
     """The log does not have the offset the books point at: it lost records, or they have expired."""
 
 
-@dataclass(slots=True)
-class _Partition:
-    source: Source
-    position: int  # of the order book: the next offset to fulfill
-    following: int  # the next offset to read, negative: the log's first; below the position: settles again
-    quiet_since: float  # when it began or last gave a record, on the monotonic clock
-    ended_at: int = -1  # where the log last said that it ends
-    hole_at: int = -1  # where offsets were missing once
-
-    @property
-    def known(self) -> int:
-        """How far the log must reach, by what the books know."""
-        return max(self.position, self.following)
-
-
 class Consumer:
     """Shares the topic's partitions with the other consumers of the group. Close it when done."""
 
@@ -69,7 +54,8 @@ class Consumer:
         self._topic = flux.kafka_topic
         self._batch = flux.fulfillment_batch
         self._assigned: list[int] | None = None  # None: not a member of the group yet, or again
-        self._partitions: dict[int, _Partition] = {}  # empty while the books have not been asked
+        self._partitions: dict[int, Partition] = {}  # empty while the books have not been asked
+        self._closed = False
         self._start_at = 0.0
         self._commits_under_way = 0
         self._pause = PAUSE_SECONDS
@@ -138,6 +124,9 @@ class Consumer:
 
     def close(self) -> None:
         """Leaves the group, so that the others take over at once."""
+        if self._closed:
+            return
+        self._closed = True
         self._partitions, self._assigned = {}, None
         self._kafka.assign([])
         deadline = time.monotonic() + 1
@@ -164,7 +153,7 @@ class Consumer:
                 position = book.position(source)
                 # Nothing committed means that nothing is known to be settled: from the beginning.
                 start = min(position, known.offset) if known.offset >= 0 else OFFSET_BEGINNING
-                self._partitions[known.partition] = _Partition(source, position, start, time.monotonic())
+                self._partitions[known.partition] = Partition(source, position, start)
                 starts.append(TopicPartition(self._topic, known.partition, start))
             self._kafka.assign(starts)
         except (OperationalError, InterfaceError) as error:
@@ -197,42 +186,29 @@ class Consumer:
             logger.warning("consumer", error=error.str())
         return False
 
-    def _take(self, number: int, records: list[Read]) -> _Partition | None:
+    def _take(self, number: int, records: list[Read]) -> Partition | None:
         """Fulfills and settles what was read of one partition. None: it has nothing to commit."""
         partition = self._partitions.get(number)
         if partition is None:  # went back because of another partition of the same read
             return None
-        records = [record for record in records if record.offset >= partition.following]
+        records = partition.unseen(records)
         if not records:
             return None
-        if not self._whole(partition, records):
+        if (hole := partition.hole_in(records)) is not None:
+            logger.warning("hole in the log", partition=number, offset=hole)
+            self._kafka.seek(TopicPartition(self._topic, number, partition.following))
             return None
         known = [record for record in records if record.offset < partition.position]
-        fresh = [record for record in records if record.offset >= partition.position]
+        fresh = records[len(known) :]
         outcomes = recall(known) if known else []
         if fresh:
             batch = Batch(partition.source, partition.position, fresh)
             outcomes += fulfill(batch, self._poison_in_a_row)
             partition.position = batch.following
-        partition.following = records[-1].offset + 1
-        partition.quiet_since = time.monotonic()
+        partition.advance(records[-1].offset + 1)
         return partition if self._settling.tell(outcomes) else None
 
-    def _whole(self, partition: _Partition, records: list[Read]) -> bool:
-        """Offsets follow each other. A hole is read again once; one that stays is the log's own."""
-        if partition.following < 0:  # began at the beginning, which must not lie above the position
-            partition.following = min(records[0].offset, partition.position)
-        expected = partition.following
-        for record in records:
-            if record.offset != expected and partition.hole_at != expected:
-                partition.hole_at = expected
-                logger.warning("hole in the log", partition=partition.source.partition, offset=expected)
-                self._kafka.seek(TopicPartition(self._topic, partition.source.partition, partition.following))
-                return False
-            expected = record.offset + 1
-        return True
-
-    def _commit(self, partitions: Iterable[_Partition]) -> None:
+    def _commit(self, partitions: Iterable[Partition]) -> None:
         offsets = [
             TopicPartition(self._topic, partition.source.partition, partition.following)
             for partition in partitions
@@ -268,7 +244,7 @@ class Consumer:
                 )
         metrics.fulfillment_lag_records.set(lag)
 
-    def _end(self, partition: _Partition) -> int:
+    def _end(self, partition: Partition) -> int:
         """The end of the log as the last fetch told it. Asking the broker answers wrongly on Tansu."""
         tp = TopicPartition(self._topic, partition.source.partition)
         marks = self._kafka.get_watermark_offsets(tp, cached=True)

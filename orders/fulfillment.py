@@ -10,6 +10,7 @@ die anywhere: the next one finds the position and the rows in agreement. The ord
 4. Events of what changed. 5. Records that cannot be used are parked.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple, cast
@@ -79,9 +80,8 @@ def fulfill(batch: Batch, poison_in_a_row: int | None = POISON_IN_A_ROW) -> list
         except _POISON as error:
             logger.warning("batch refused, now one by one", **_where(batch.source), error=_line(error))
             outcomes, parked = _transact(batch, poison_in_a_row, together=False)
-    for outcome in outcomes:
-        if outcome.new:
-            metrics.fulfilled_orders.labels(outcome.state).inc()
+    for state, count in Counter(outcome.state for outcome in outcomes if outcome.new).items():
+        metrics.fulfilled_orders.labels(state).inc(count)
     for record, cause in parked:
         metrics.parked_records.inc()
         logger.error("record parked", **_where(batch.source), offset=record.offset, cause=cause)

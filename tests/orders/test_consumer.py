@@ -54,13 +54,12 @@ def start(own_topic: str, gate: redis.Redis) -> Iterator[Callable[..., Consumer]
 
     yield make
     for each in started:
-        if hasattr(each, "_kafka"):
-            each.close()
+        each.close()
 
 
 def kill(victim: Consumer) -> None:
     """Its connection to the broker ends without a word, like a process's."""
-    victim._partitions = {}
+    victim._closed = True
     del victim._kafka
 
 

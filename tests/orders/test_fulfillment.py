@@ -334,9 +334,9 @@ POISON: dict[str, Callable[[Sale], claims.Message | bytes | None]] = {
     "a NUL byte in the customer": lambda sale: claim_of(sale, user_id="an\0n"),
     # What only PostgreSQL refuses: the batch falls back to one by one.
     "smallint out of range": lambda sale: claim_of(sale, pool=70_000),
-    "bigint out of range": lambda sale: claim_of(sale, epoch=2**63),
+    "out of range for type bigint": lambda sale: claim_of(sale, epoch=2**63),
     "order_pool": lambda sale: claim_of(sale, pool=-1),
-    "unexpected end of hex escape": lambda sale: claims.encode(claim_of(sale, user_id="@@"), 0).value.replace(
+    "JSON is malformed": lambda sale: claims.encode(claim_of(sale, user_id="@@"), 0).value.replace(
         b"@@", b"\\ud800"
     ),
 }
