@@ -20,12 +20,17 @@ def listen() -> None:
 def ignore() -> None:
     """While things are being ended. That takes a bounded time, and half of it is worse than all."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN: Python complains of one that came a moment before, and children would inherit it.
+        signal.signal(number, _nothing)
 
 
 def hold_back() -> None:
     """Signals wait until the next `listen`, also across an exec."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
