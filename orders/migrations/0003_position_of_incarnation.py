@@ -4,36 +4,39 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('orders', '0002_append_only'),
+        ("orders", "0002_append_only"),
     ]
 
     operations = [
         migrations.RemoveConstraint(
-            model_name='parkedrecord',
-            name='parked_record_once',
+            model_name="parkedrecord",
+            name="parked_record_once",
         ),
         migrations.RemoveConstraint(
-            model_name='position',
-            name='position_of_partition',
+            model_name="position",
+            name="position_of_partition",
         ),
         migrations.AddField(
-            model_name='parkedrecord',
-            name='incarnation',
-            field=models.CharField(default='', max_length=64),
+            model_name="parkedrecord",
+            name="incarnation",
+            field=models.CharField(default="", max_length=64),
         ),
         migrations.AddField(
-            model_name='position',
-            name='incarnation',
-            field=models.CharField(default='', max_length=64),
+            model_name="position",
+            name="incarnation",
+            field=models.CharField(default="", max_length=64),
         ),
         migrations.AddConstraint(
-            model_name='parkedrecord',
-            constraint=models.UniqueConstraint(fields=('topic', 'incarnation', 'partition', 'offset'), name='parked_record_once'),
+            model_name="parkedrecord",
+            constraint=models.UniqueConstraint(
+                fields=("topic", "incarnation", "partition", "offset"), name="parked_record_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='position',
-            constraint=models.UniqueConstraint(fields=('topic', 'incarnation', 'partition'), name='position_of_partition'),
+            model_name="position",
+            constraint=models.UniqueConstraint(
+                fields=("topic", "incarnation", "partition"), name="position_of_partition"
+            ),
         ),
     ]
