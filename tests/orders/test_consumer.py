@@ -27,6 +27,7 @@ from sales import topic
 from sales.gate import connect, image
 from sales.models import Sale
 from tests.orders.records import batch_of, cancel_of, claim_of, reads, take
+from tests.orders.test_log import KafkaRig
 from tests.proxy import Proxy
 from tests.running_site import eventually, free_port
 
@@ -447,6 +448,33 @@ def test_a_log_that_is_shorter_than_the_books_stops_the_consumer(
         next_offset=50,
     )
     step_until(LogShorter, start())
+
+
+def test_a_broker_that_freezes_is_waited_for(
+    settings: Any, open_sale: Callable[..., Sale], start: Callable[..., Consumer], gate: redis.Redis
+) -> None:
+    rig = KafkaRig(settings)
+    try:
+        sale = open_sale(allotment=10)
+        placed = take(sale, 6)
+        append(rig.log, *placed[:3])
+        worker = start()
+        drain(worker)
+        rig.freeze()
+        frozen = time.monotonic()
+        while time.monotonic() < frozen + 1.5 * settings.FLUXGATE.kafka_session_ms / 1000:
+            assert not worker.step(0.05)
+        rig.thaw()
+        append(rig.log, *placed[3:])
+        deadline = time.monotonic() + 40
+        while sold(sale) < 6:
+            worker.step(0.05)
+            assert time.monotonic() < deadline
+        drain(worker)
+        assert units(gate, sale) == (4, 0, 0, 6, 0)
+        worker.close()
+    finally:
+        rig.close()
 
 
 def make_topic_anew(name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+import requests
 from confluent_kafka import Consumer, TopicPartition
 from django.conf import settings as django_settings
 from django.db import connection, transaction
@@ -24,6 +25,7 @@ from sales import topic
 from sales.gate import image
 from sales.models import Sale
 from tests.orders.records import claim_of, take
+from tests.proxy import Proxy
 from tests.running_site import CHECKOUT, eventually, free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
@@ -51,6 +53,10 @@ class Process:
     def end(self, seconds: float = 40) -> tuple[int, str]:
         """Exit code and what it printed."""
         return self.wait(seconds), self.printed()
+
+    def end_after(self, number: signal.Signals) -> int:
+        self.send_signal(number)
+        return self.end()[0]
 
     def printed(self) -> str:
         return self._output.read_text()
@@ -123,9 +129,50 @@ def test_the_sweeper_runs_beside_it(
     take(sale, 3)  # granted by the gate, and then their web process died
     worker = run(FLUXGATE_SWEEP_AFTER_SECONDS="0.5", FLUXGATE_PROMISE_SECONDS="0.4")
     eventually(lambda: settled(gate, sale) == 3)
-    worker.send_signal(signal.SIGTERM)
-    assert worker.end()[0] == 0
+    assert worker.end_after(signal.SIGTERM) == 0
     assert Order.objects.count() == 3
+
+
+def test_postgresql_away_for_seconds_is_waited_for(
+    open_sale: Callable[..., Sale], kafka_log: KafkaLog, run: Callable[..., Process], gate: redis.Redis
+) -> None:
+    sale = open_sale(allotment=100)
+    database = connection.settings_dict
+    proxy = Proxy(free_port(), int(database["PORT"]))
+    proxy.up()
+    login = f"{database['USER']}:{database['PASSWORD']}"
+    worker = run(FLUXGATE_DATABASE_URL=f"postgresql://{login}@127.0.0.1:{proxy.port}/{database['NAME']}")
+    append(kafka_log, sale, take(sale, 20))
+    eventually(lambda: Order.objects.count() == 20)
+    proxy.down()
+    append(kafka_log, sale, take(sale, 20))
+    eventually(lambda: worker.printed().count("cause=database") >= 3)
+    assert Order.objects.count() == 20
+    proxy.up()
+    try:
+        eventually(lambda: settled(gate, sale) == 40)
+        assert worker.end_after(signal.SIGTERM) == 0
+    finally:
+        proxy.down()
+    assert Order.objects.count() == 40
+    assert not ParkedRecord.objects.exists(), "an outage is not poison"
+
+
+def test_metrics_are_served_where_the_port_is_free(
+    open_sale: Callable[..., Sale], kafka_log: KafkaLog, run: Callable[..., Process]
+) -> None:
+    sale = open_sale()
+    append(kafka_log, sale, take(sale, 3))
+    port = free_port()
+    worker = run("--metrics-port", str(port))
+    eventually(lambda: Order.objects.count() == 3)
+    page = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    assert 'fluxgate_fulfilled_orders_total{state="confirmed"} 3.0' in page
+    assert "fluxgate_fulfillment_lag_records 0.0" in page
+    code, out = run("--metrics-port", str(port)).end()
+    assert code == 1
+    assert out.strip().splitlines()[-1] == f"CommandError: metrics port {port}: Address already in use"
+    assert worker.end_after(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -165,8 +212,7 @@ def test_a_second_signal_kills(
         worker.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             worker.wait(1)
-        worker.send_signal(signal.SIGTERM)
-        assert worker.end()[0] == -signal.SIGTERM
+        assert worker.end_after(signal.SIGTERM) == -signal.SIGTERM
     assert not Order.objects.exists()
     assert run("--drain").end()[0] == 0
     assert Order.objects.count() == 1
@@ -212,8 +258,7 @@ def test_two_processes_share_the_partitions_and_one_takes_over(
     for sale in sales:
         append(kafka_log, sale, [claim_of(sale) for _ in range(100)])
     eventually(lambda: Order.objects.count() == 1200, 60)
-    other.send_signal(signal.SIGTERM)
-    assert other.end()[0] == 0
+    assert other.end_after(signal.SIGTERM) == 0
     assert [Sale.objects.get(id=sale.id).sold for sale in sales] == [200] * 6
 
 

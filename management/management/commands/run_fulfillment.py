@@ -41,7 +41,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         stop = _stop_on_signal()
         if options["metrics_port"]:
-            start_http_server(options["metrics_port"])
+            try:
+                start_http_server(options["metrics_port"])
+            except OSError as error:
+                raise CommandError(f"metrics port {options['metrics_port']}: {error.strerror}") from None
         try:
             check_topic()
             self._run(stop, options["drain"], None if options["park_all"] else POISON_IN_A_ROW)
