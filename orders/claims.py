@@ -39,6 +39,10 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     epoch: int
     claimed_at: Timestamp
 
+    def __post_init__(self) -> None:
+        if not self.unit_price.is_finite():  # Decimal reads "NaN", and comparing it may raise
+            raise ValueError("unit_price is not a number")
+
 
 class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="cancel"):
     """A wish to give an order's units back. Whichever the log shows first, claim or cancel, wins.

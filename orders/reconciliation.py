@@ -25,6 +25,15 @@ RETRIES, RETRY_SECONDS = 4, 0.25
 _ARMED = {SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED, SaleState.CLOSING, SaleState.CLOSED}
 
 
+_GATE_STATE: dict[str, str] = {
+    SaleState.ARMED: "armed",
+    SaleState.OPEN: "open",
+    SaleState.PAUSED: "paused",
+    SaleState.CLOSING: "closed",
+    SaleState.CLOSED: "closed",
+}
+
+
 class OrderBook(NamedTuple):
     """One snapshot of the order book of one sale. Units, except where it says orders or customers."""
 
@@ -105,6 +114,8 @@ def _compare_gate(result: Balance) -> None:
     if image.epoch != result.epoch:
         differ(f"the gate is of epoch {image.epoch}, the sale of epoch {result.epoch}")
         return
+    if image.state != _GATE_STATE.get(result.state, image.state):
+        differ(f"I7: the gate is {image.state}, the sale is {result.state}")
     counters = {name: getattr(image, name) for name in ("remaining", "held", "queued", "settled")}
     if image.loaded != sum(counters.values()) or min(counters.values()) < 0:
         text = ", ".join(f"{units} {name}" for name, units in counters.items())

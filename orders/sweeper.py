@@ -57,7 +57,7 @@ class Sweeper:
         try:
             self.mark_queued()
             found = self.sweep()
-        except gate.GateUnreachable as error:
+        except (gate.GateUnreachable, redis.RedisError) as error:
             logger.warning("sweep put off", error=str(error))
             return False
         except (OperationalError, InterfaceError) as error:

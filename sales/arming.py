@@ -158,6 +158,8 @@ def _gate() -> Iterator[redis.Redis]:
         yield client
     except GateUnreachable as error:
         raise Refused(f"Repeat this when the gate is back: {error}") from None
+    except redis.RedisError as error:  # full, read-only, loading ...
+        raise Refused(f"The gate's Redis refuses, repeat this when it is well again: {error}") from None
     finally:
         client.close()
 
@@ -208,22 +210,26 @@ def republish(sale: Sale) -> None:
 
 
 def _switch_on(sale: Sale, sources: list[SaleState], action: str, actor: str, reason: str) -> None:
-    # A sale that is open already may be a step that crashed half-way: the gate is told again.
-    _require(sale, [*sources, SaleState.OPEN], action)
     with _gate() as client:
+        with reaching():
+            turn: Any = client.hget(pool_keys(sale.id).gate, "turn")  # before anything is decided
+        # A sale that is open already may be a step that crashed half-way: the gate is told again.
+        _require(sale, [*sources, SaleState.OPEN], action)
         standing = image(client, sale.id)
-        if standing is None or standing.epoch != sale.epoch:
+        if turn is None or standing is None or standing.epoch != sale.epoch:
             raise Refused(_GATE_GONE)
         if sale.state != SaleState.OPEN:
             _move(sale, sources, SaleState.OPEN, action, actor, reason)
-        _switch(client, sale, "open")
+        _switch(client, sale, "open", turn)
 
 
-def _switch(client: redis.Redis, sale: Sale, state: str) -> None:
+def _switch(client: redis.Redis, sale: Sale, state: str, turn: str = "") -> None:
     with reaching():
-        reply = client.eval(script("switch"), 1, pool_keys(sale.id).gate, sale.epoch, state)
-    if reply != "switched":
+        reply = client.eval(script("switch"), 1, pool_keys(sale.id).gate, sale.epoch, state, turn)
+    if reply == "stale":
         raise Refused(_GATE_GONE)
+    if reply != "switched":
+        raise Refused("Somebody else has switched this gate meanwhile, and it stays as it is. Look again.")
 
 
 def _unwritten(standing: Image | None) -> int:

@@ -38,7 +38,7 @@ from sales.gate import (
 FACTS_SECONDS = 1.0  # how long a process believes the directory; the script decides all that matters
 _BREAK_SECONDS = 0.25  # after a failure, how long callers fail at once
 _TICKS = 20
-_CONNECTIONS = 8  # of one process; an attempt's group has at most two calls in flight
+_CONNECTIONS = 4  # of each kind; an attempt's group has at most two calls in flight
 
 
 class Attempt(NamedTuple):
@@ -63,16 +63,24 @@ class Turnstile:
     def __init__(self, url: str | None = None) -> None:
         fluxgate = settings.FLUXGATE
         options = connection_options() | {"socket_timeout": None}  # the deadline is ours: see _within
-        # Bounded: a crowd that asks at once must wait its turn, not open a connection each.
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url or fluxgate.gate_url, max_connections=_CONNECTIONS, timeout=None, **options
+        # Bounded: a crowd that asks at once must wait its turn, not open a connection each. And apart:
+        # no crowd of questions may stand in the way of the attempts, nor declare the gate broken.
+        self._client, self._aside = (
+            redis.asyncio.Redis.from_pool(
+                redis.asyncio.BlockingConnectionPool.from_url(
+                    url or fluxgate.gate_url, max_connections=_CONNECTIONS, timeout=None, **options
+                )
+            )
+            for _ in range(2)
         )
-        self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
         self._timeout = fluxgate.gate_timeout_ms / 1000
         self._settle = script("settle")
         self._broken_until = 0.0
         self._facts: dict[str, tuple[float, Facts]] = {}
         self._asking: dict[str, asyncio.Future[Facts | None]] = {}
+        self._questions = GroupCommit(self._look_up, in_flight=1)
+        self._published: tuple[float, list[Facts]] = (float("-inf"), [])
+        self._reading = asyncio.Lock()
         self._attempts: dict[str, GroupCommit[Attempt, Answer]] = {}
         self._marks: dict[str, GroupCommit[UUID, None]] = {}
 
@@ -81,7 +89,7 @@ class Turnstile:
 
         A Redis that is not there is no reason not to start: every call says so by itself.
         """
-        pings = (self._client.ping() for _ in range(_CONNECTIONS))
+        pings = [client.ping() for client in (self._client, self._aside) for _ in range(_CONNECTIONS)]
         await asyncio.gather(*map(self._within, pings), return_exceptions=True)
 
     async def close(self) -> None:
@@ -90,54 +98,57 @@ class Turnstile:
         for marks in self._marks.values():
             await marks.drain()
         await self._client.aclose()
+        await self._aside.aclose()
 
     async def ping(self) -> None:
         """Raises GateUnreachable when the gate's Redis does not answer."""
-        await self._within(self._client.ping())
+        await self._within(self._aside.ping())
 
     async def now_ms(self) -> int:
         """The gate's clock, in Unix ms. Raises GateUnreachable."""
-        seconds, micros = await self._within(self._client.time())
+        seconds, micros = await self._within(self._aside.time())
         return int(seconds * 1000 + micros // 1000)
 
     async def facts(self, slug: str) -> Facts | None:
         """The sale's facts, about FACTS_SECONDS old at most; None when no such sale is public.
 
-        One question at a time per sale, whoever asks meanwhile gets what is known: stale facts are
-        safe, because the sealed script decides. Raises GateUnreachable when nothing is known and
-        Redis does not answer, Fenced when it has lost the directory.
+        While they are asked for again, callers get what is known: stale facts are safe, because the
+        sealed script decides. Raises GateUnreachable when nothing is known and Redis does not
+        answer, Fenced when it has lost the directory.
         """
         known = self._facts.get(slug)
         if known and time.monotonic() - known[0] < FACTS_SECONDS:
             return known[1]
         asking = self._asking.get(slug)
         if asking is None:
-            asking = self._asking[slug] = asyncio.ensure_future(self._ask(slug))
-            asking.add_done_callback(partial(self._asked, slug))
+            try:
+                asking = self._asking[slug] = self._questions.submit(slug)
+            except QueueFull:
+                raise GateUnreachable("too many questions wait for the gate already") from None
+            asking.add_done_callback(partial(self._answered, slug))
         if known:
             return known[1]
         return await asyncio.shield(asking)
 
-    async def _ask(self, slug: str) -> Facts | None:
-        value = await self._within(self._client.hget(DIRECTORY, slug))
-        if value is None:
-            self._facts.pop(slug, None)
-            # A wiped Redis must not turn every sale into a 404.
-            if not await self._within(self._client.exists(DIRECTORY)):
-                raise Fenced("the gate knows no sale at all")
-            return None
-        facts = msgspec.json.decode(value, type=Facts)
-        self._facts[slug] = (time.monotonic(), facts)
-        return facts
-
-    def _asked(self, slug: str, asking: asyncio.Future[Facts | None]) -> None:
-        self._asking.pop(slug, None)
-        _look_at(asking)
+    def _answered(self, slug: str, asking: asyncio.Future[Facts | None]) -> None:
+        del self._asking[slug]
+        if asking.cancelled() or asking.exception() is not None:
+            return
+        facts = asking.result()
+        if facts is None:
+            self._facts.pop(slug, None)  # made-up keys must not fill the memory
+        else:
+            self._facts[slug] = (time.monotonic(), facts)
 
     async def published(self) -> list[Facts]:
-        """Every public sale's facts. Raises GateUnreachable."""
-        values = await self._within(self._client.hvals(DIRECTORY))
-        return [msgspec.json.decode(value, type=Facts) for value in values]
+        """Every public sale's facts, about FACTS_SECONDS old at most. Raises GateUnreachable."""
+        async with self._reading:
+            at, published = self._published
+            if time.monotonic() - at >= FACTS_SECONDS:
+                values = await self._within(self._aside.hvals(DIRECTORY))
+                published = [msgspec.json.decode(value, type=Facts) for value in values]
+                self._published = (time.monotonic(), published)
+            return published
 
     async def attempt(self, facts: Facts, attempt: Attempt) -> Answer:
         """One attempt on the sale's units, decided atomically with whatever else leaves in the same call.
@@ -171,7 +182,7 @@ class Turnstile:
     async def claim_of(self, order_id: UUID, among: Iterable[Facts]) -> tuple[Facts, GateClaim] | None:
         """The claim with this id and its sale, or None. One round trip for all the sales asked about."""
         armed = [facts for facts in among if facts.seal]
-        pipeline = self._client.pipeline(transaction=False)
+        pipeline = self._aside.pipeline(transaction=False)
         for facts in armed:
             pipeline.hget(pool_keys(facts.sale_id, facts.pool).claims, str(order_id))
         values = await self._within(pipeline.execute()) if armed else []
@@ -183,8 +194,17 @@ class Turnstile:
     async def units_remaining(self, facts: Facts) -> int | None:
         """Units the gate has left to give, or None when the sale is not armed. Raises GateUnreachable."""
         key = pool_keys(facts.sale_id, facts.pool).gate
-        value = await self._within(self._client.hget(key, "remaining"))
+        value = await self._within(self._aside.hget(key, "remaining"))
         return None if value is None else int(value)
+
+    async def _look_up(self, slugs: Sequence[str]) -> list[Facts | None]:
+        pipeline = self._aside.pipeline(transaction=False)
+        pipeline.hmget(DIRECTORY, list(slugs))
+        pipeline.exists(DIRECTORY)
+        values, standing = await self._within(pipeline.execute())
+        if not standing:  # a wiped Redis must not turn every sale into a 404
+            raise Fenced("the gate knows no sale at all")
+        return [None if value is None else msgspec.json.decode(value, type=Facts) for value in values]
 
     async def _claim(self, facts: Facts, attempts: Sequence[Attempt]) -> list[Answer]:
         arguments: list[str | int] = []
@@ -195,6 +215,9 @@ class Turnstile:
         try:
             # EVALSHA by the seal and never EVAL: NOSCRIPT is the fence, not a cache miss.
             reply = await self._within(self._client.evalsha(facts.seal, 4, *keys, *arguments))
+        except GateUnreachable:
+            self._broken_until = time.monotonic() + _BREAK_SECONDS
+            raise
         except NoScriptError:
             raise Fenced("the sealed script is gone: Redis is another incarnation") from None
         except ResponseError as error:
@@ -212,7 +235,7 @@ class Turnstile:
         keys = pool_keys(facts.sale_id, facts.pool)
         arguments = settle_arguments(facts.epoch, ClaimLetter.QUEUED, order_ids)
         await self._within(
-            self._client.eval(self._settle, 3, keys.gate, keys.claims, keys.pending, *arguments)
+            self._aside.eval(self._settle, 3, keys.gate, keys.claims, keys.pending, *arguments)
         )
         return [None] * len(order_ids)
 
@@ -233,15 +256,14 @@ class Turnstile:
                 raise TimeoutError(f"no answer within {self._timeout:g} s")
             with reaching():
                 return task.result()
-        except (GateUnreachable, TimeoutError) as error:
-            self._broken_until = time.monotonic() + _BREAK_SECONDS
+        except TimeoutError as error:
             raise GateUnreachable(str(error)) from error
         finally:
             if not task.done():
                 task.cancel()
 
 
-def _look_at(future: asyncio.Future[Any]) -> None:
+def _look_at(future: asyncio.Future[None]) -> None:
     """Reads the outcome, so that asyncio does not warn of an exception that nobody waits for."""
     if not future.cancelled():
         future.exception()

@@ -11,7 +11,7 @@
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if epoch and tonumber(epoch) >= tonumber(ARGV[1]) then return 'stale' end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'state', 'armed',
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'state', 'armed', 'turn', 0,
   'loaded', ARGV[2], 'remaining', ARGV[2], 'held', 0, 'queued', 0, 'settled', 0, 'released', 0,
   'burst', ARGV[3], 'tokens', ARGV[3], 'tokens_at', 0, unpack(ARGV, 4))
 return 'armed'

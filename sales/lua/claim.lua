@@ -38,8 +38,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state, opens_at, closes_at = gate[2], tonumber(gate[3]), tonumber(gate[4])
 local remaining, held, limit = tonumber(gate[5]), tonumber(gate[6]), tonumber(gate[7])
 local rate, burst = tonumber(gate[8]), tonumber(gate[9])
--- A clock that steps back adds no tokens and takes none away.
-local elapsed = math.max(0, now - tonumber(gate[11]))
+-- A clock that steps back adds no tokens and takes none away; counting starts anew from there.
+local tokens_at = tonumber(gate[11])
+local elapsed = math.max(0, now - tokens_at)
 local tokens = math.min(burst, tonumber(gate[10]) + elapsed * rate / 1000)
 local admission_required = gate[12] == '1'
 
@@ -53,7 +54,7 @@ end
 -- remembered here, so that two attempts of one customer in one batch see each other.
 local claims, customers = {}, {}
 local new_claims, new_customers, new_pending = {}, {}, {}
-local spent, taken = false, 0
+local spent, taken = now < tokens_at, 0
 
 local function decide(id, customer, quantity, admitted)
   local known = claims[id] or redis.call('HGET', KEYS[2], id)

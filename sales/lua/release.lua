@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- release.lua: gives the units of claims back, exactly once each. Only the consumer's result
 -- may call it: a claim whose append timed out may well stand in the log.
 --

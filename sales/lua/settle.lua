@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- settle.lua: moves claims forward: held -> queued (the log has acknowledged them) or
 -- held | queued -> settled (the order book has them). Never back, so it may be repeated.
 --

@@ -129,3 +129,12 @@ def test_the_order_id_is_the_same_after_any_loss() -> None:
 def test_times_are_written_in_utc() -> None:
     elsewhere = CLAIM.claimed_at.astimezone(timezone(timedelta(hours=9)))
     assert claims.decode(changed(claimed_at=elsewhere.isoformat())).claimed_at == CLAIM.claimed_at  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("price", ["NaN", "sNaN", "Infinity", "-Infinity"])
+def test_a_price_that_is_no_number_is_poison(price: str) -> None:
+    """Decimal reads these words, and comparing "sNaN" raises: it must not get past the decoder."""
+    value = claims.encode(CLAIM, 0).value.replace(b'"19.90"', f'"{price}"'.encode())
+    assert price.encode() in value
+    with pytest.raises(claims.BadRecord):
+        claims.decode(value)

@@ -251,3 +251,57 @@ def test_nothing_locks_rows_by_select_for_update() -> None:
     ]
     assert len(sources) > 30
     assert [path for path in sources if forbidden in path.read_text()] == []
+
+
+@pytest.mark.parametrize(("step", "left"), [("pause", "paused"), ("close", "closed")])
+def test_a_stop_is_not_overtaken_by_somebody_who_opens(
+    open_sale: MakeSale, gate: redis.Redis, monkeypatch: pytest.MonkeyPatch, step: str, left: str
+) -> None:
+    """Two operators: the one who resumes has moved the database when the other one stops the sale (I7)."""
+    sale = open_sale()
+    arming.pause(sale, actor="first")
+    switch = arming._switch
+
+    def overtaken(client: redis.Redis, resumed: Sale, state: str, turn: str = "") -> None:
+        monkeypatch.setattr(arming, "_switch", switch)
+        getattr(arming, step)(Sale.objects.get(pk=resumed.pk), actor="second")
+        switch(client, resumed, state, turn)
+
+    monkeypatch.setattr(arming, "_switch", overtaken)
+    with pytest.raises(Refused, match="Somebody else"):
+        arming.resume(sale, actor="first")
+    standing = image(gate, sale.id)
+    assert standing is not None
+    assert standing.state == left
+
+
+def test_closed_is_for_good(open_sale: MakeSale, gate: redis.Redis) -> None:
+    """The broken twin of the turn: a late pause or resume that asks nobody must not open it again."""
+    sale = open_sale()
+    arming.close(sale, actor="test")
+    for state in ("open", "paused"):
+        with pytest.raises(Refused):
+            arming._switch(gate, sale, state)
+    standing = image(gate, sale.id)
+    assert standing is not None
+    assert standing.state == "closed"
+
+
+@pytest.fixture
+def full_gate(gate: redis.Redis) -> Iterator[None]:
+    """Redis refuses every write that could grow it, as it does at maxmemory with noeviction."""
+    gate.config_set("maxmemory", 1)
+    yield
+    gate.config_set("maxmemory", 0)
+
+
+def test_a_full_gate_can_be_stopped_but_not_armed(
+    open_sale: MakeSale, make_sale: MakeSale, gate: redis.Redis, request: pytest.FixtureRequest
+) -> None:
+    running, another = open_sale(), make_sale()
+    request.getfixturevalue("full_gate")
+    with pytest.raises(Refused, match="refuses"):
+        arming.arm(another, actor="test")
+    arming.pause(running, actor="test")
+    arming.close(running, actor="test")
+    assert running.state == SaleState.CLOSED

@@ -316,3 +316,24 @@ def test_every_script_uses_only_the_keys_it_declares() -> None:
 def test_the_keys_of_a_pool_share_one_hash_tag() -> None:
     keys = pool_keys(uuid4())
     assert len({re.search(r"\{(.+)\}", key).group(1) for key in keys}) == 1  # type: ignore[union-attr]
+
+
+async def test_a_clock_that_steps_back_does_not_starve_the_bucket(
+    booth: Callable[..., Booth], gate: redis.Redis
+) -> None:
+    stand = booth(admission_rate=5, burst=2)
+    ahead = int(gate.time()[0]) * 1000 + 3_600_000
+    gate.hset(pool_keys(stand.sale.id).gate, mapping={"tokens": "0.5", "tokens_at": ahead})
+    assert await stand.verdict("ann") is Verdict.BUSY
+    await asyncio.sleep(0.25)
+    assert await stand.verdict("ann") is Verdict.CLAIMED
+
+
+async def test_questions_about_made_up_sales_do_not_stand_in_the_way(booth: Callable[..., Booth]) -> None:
+    stand = booth(allotment=50)
+    facts = await stand.facts()
+    questions = [stand.turnstile.facts(f"nope-{number}") for number in range(600)]
+    attempts = [stand.turnstile.attempt(facts, Attempt(uuid4(), f"c{i}", 1)) for i in range(40)]
+    found = await asyncio.gather(*questions, *attempts)
+    assert found[:600] == [None] * 600
+    assert [answer.verdict for answer in found[600:] if isinstance(answer, Answer)] == [Verdict.CLAIMED] * 40
