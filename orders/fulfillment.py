@@ -154,7 +154,10 @@ def _sift(records: Sequence[Read]) -> tuple[list[tuple[Read, Message]], list[Par
     accepted = []
     for read, message in usable:
         claim = _claim(message)
-        objection = _objection(claim, sales.get(claim.sale_id))
+        try:
+            objection = _objection(claim, sales.get(claim.sale_id))
+        except (ArithmeticError, ValueError) as error:  # a value that cannot even be compared
+            objection = _line(error)
         if objection:
             parked.append(Parked(read, objection))
         else:

@@ -1,11 +1,14 @@
 """Claims, cancels and records as a gate and a log would give them."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import msgspec
+from django.db import connection, connections
 
 from orders import claims
 from orders.book import Read, Source
@@ -25,7 +28,7 @@ def claim_of(sale: Sale, **facts: Any) -> claims.Claim:
             "product_id": sale.product_id,
             "user_id": f"customer-{uuid4().hex[:8]}",
             "quantity": 1,
-            "unit_price": sale.unit_price,
+            "unit_price": Decimal(sale.unit_price),  # a sale fresh from the factory has text
             "currency": sale.currency,
             "pool": 0,
             "epoch": sale.epoch or 1,
@@ -73,3 +76,17 @@ def take(sale: Sale, count: int = 1, quantity: int = 1) -> list[claims.Claim]:
         return granted
 
     return asyncio.run(attempts())
+
+
+def kill_this_connection() -> None:
+    """Ends our own backend from another connection, as a crash of the server would."""
+    victim = connection.connection.info.backend_pid
+
+    def kill() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (victim,))
+        connections.close_all()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    thread.join(30)

@@ -18,7 +18,7 @@ from sales import arming
 from sales.gate import connect, image, mark_queued, release
 from sales.models import Sale
 from sales.topic import partition_of
-from tests.orders.records import take
+from tests.orders.records import kill_this_connection, take
 from tests.running_site import eventually, free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -191,6 +191,31 @@ def test_without_gate_or_database_a_sweep_is_put_off(
 
     monkeypatch.setattr(sweeper.Sale, "objects", Database())
     assert Sweeper(gate, log).step() is False
+
+
+def test_a_connection_that_postgresql_has_ended_is_not_kept(
+    open_sale: Callable[..., Sale], gate: redis.Redis, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of PostgreSQL nobody else may touch the connection: the sale is sold out, and idle."""
+    monkeypatch.setattr(sweeper, "EVERY_SECONDS", 0)
+    sale = open_sale()
+    sweep_of(sale)
+    each = Sweeper(gate, log)
+    kill_this_connection()
+    assert [each.step(), each.step()] == [False, True]
+
+
+def test_a_gate_that_is_full_puts_a_sweep_off(
+    open_sale: Callable[..., Sale], gate: redis.Redis, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep_of(open_sale())
+    each = Sweeper(gate, log)
+
+    def full(*arguments: Any) -> int:
+        raise redis.OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
+
+    monkeypatch.setattr(sweeper.gate, "held", full)
+    assert each.step() is False
 
 
 # Together with fulfillment
