@@ -24,6 +24,7 @@ from orders.api import finish_running  # noqa: E402
 from orders.identity import Identity  # noqa: E402
 from orders.log import Acknowledgements, KafkaLog  # noqa: E402
 from sales.api import Snapshots  # noqa: E402
+from sales.database import Database  # noqa: E402
 from sales.turnstile import Turnstile  # noqa: E402
 
 logger = structlog.get_logger(__name__)
@@ -56,6 +57,7 @@ class Application:
             _refuse_wrong_settings()
             turnstile, log = Turnstile(), await asyncio.to_thread(KafkaLog)
             await turnstile.connect()
+            database = Database()
         except Exception as error:
             logger.exception("the web process cannot start")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -63,8 +65,9 @@ class Application:
         state.update(
             turnstile=turnstile,
             log=Acknowledgements(log),
+            database=database,
             identity=Identity(),
-            snapshots=Snapshots(turnstile),
+            snapshots=Snapshots(turnstile, database),
         )
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -73,6 +76,7 @@ class Application:
         await asyncio.to_thread(log.close)
         await asyncio.sleep(0)  # the last reports reach the loop
         await turnstile.close()
+        database.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 

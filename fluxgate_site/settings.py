@@ -83,7 +83,15 @@ DATABASES = {
         "HOST": _database.get("host", ""),
         "PORT": str(_database.get("port", "")),
         # The pool refuses persistent connections beside it: CONN_MAX_AGE stays 0.
-        "OPTIONS": {"pool": {"min_size": 0, "max_size": FLUXGATE.database_pool_max, "timeout": 5}},
+        "OPTIONS": {
+            "pool": {"min_size": 0, "max_size": FLUXGATE.database_pool_max, "timeout": 5},
+            # A database behind a cut cable is gone within seconds, not after TCP's quarter of an hour.
+            "connect_timeout": 3,
+            "tcp_user_timeout": 5000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -239,5 +247,7 @@ LOGGING = {
     "loggers": {
         # A refused request is not an incident: the metrics count it.
         "django.request": {"level": "ERROR"},
+        # Anybody may send a foreign Host, as often as they like.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }

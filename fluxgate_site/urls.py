@@ -12,6 +12,7 @@ from sales.storefront import problems, storefront
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", storefront, name="storefront"),
     path("problems", problems, name="problems"),
+    path("api/v1/", not_found),  # ninja's own answer is a page
     path("api/v1/", api.urls),
     re_path(r"^api/", not_found),
     path("admin/", admin.site.urls),

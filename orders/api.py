@@ -210,7 +210,8 @@ async def _mine(request: HttpRequest, order_id: str) -> Standing:
     except ValueError:
         raise Problem("order-not-found") from None
     try:
-        standing = await find(wanted, _state(request)["turnstile"])
+        state = _state(request)
+        standing = await find(wanted, state["turnstile"], state["database"])
     except (GateUnreachable, Fenced) as error:
         raise Problem("temporarily-unavailable", retry_after=1) from error
     if standing is None or standing.customer != request.auth:  # type: ignore[attr-defined]

@@ -42,6 +42,8 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     def __post_init__(self) -> None:
         if not self.unit_price.is_finite():  # Decimal reads "NaN", and comparing it may raise
             raise ValueError("unit_price is not a number")
+        if not 2000 <= self.claimed_at.year <= 9998:  # beyond them time zones leave Python's calendar
+            raise ValueError("claimed_at is not of our time")
 
 
 class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="cancel"):

@@ -11,10 +11,9 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, InterfaceError
 
 from orders.models import Order
-from sales.database import ask
+from sales.database import Database, DatabaseAway
 from sales.gate import ClaimLetter
 from sales.turnstile import Turnstile
 
@@ -67,11 +66,11 @@ class Standing:
         }
 
 
-async def find(order_id: UUID, turnstile: Turnstile) -> Standing | None:
+async def find(order_id: UUID, turnstile: Turnstile, database: Database) -> Standing | None:
     """The order with this id, or None. Raises sales.gate.GateUnreachable when nobody can tell."""
     try:
-        order = await ask(Order.objects.select_related("sale").filter(pk=order_id).first)
-    except (DatabaseError, InterfaceError) as error:
+        order = await database.ask(Order.objects.select_related("sale").filter(pk=order_id).first)
+    except DatabaseAway as error:
         logger.warning("order book unreachable, asking the gate", error=str(error))
         order = None
     return _written(order) if order else await _promised(order_id, turnstile)

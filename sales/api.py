@@ -8,18 +8,18 @@ import asyncio
 import hashlib
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
-from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Router, Schema
 from pydantic import Field
 
 from sales.arming import facts
-from sales.database import ask
+from sales.database import Database, DatabaseAway
 from sales.gate import Fenced, GateUnreachable
 from sales.models import Sale, SaleState
 from sales.phases import Phase, UnitsLeft, phase, units_left
@@ -66,35 +66,39 @@ class SaleList(Schema):
 class Snapshots:
     """The public facts of sales, remembered for SNAPSHOT_SECONDS. One per process."""
 
-    def __init__(self, turnstile: Turnstile) -> None:
+    def __init__(self, turnstile: Turnstile, database: Database) -> None:
         self._turnstile = turnstile
-        self._lock = asyncio.Lock()
+        self._database = database
         self._known: dict[str | None, tuple[float, list[dict[str, Any]]]] = {}
+        self._loading: dict[str | None, asyncio.Future[list[dict[str, Any]]]] = {}
 
     async def get(self, slug: str | None = None) -> list[dict[str, Any]]:
         """The sale with this key, or the list of current ones; [] when there is none.
 
         Raises Problem when nothing is known and the database does not answer.
         """
-        if (fresh := self._fresh(slug)) is not None:
-            return fresh
-        async with self._lock:  # one of many asks, the others find its answer
-            if (fresh := self._fresh(slug)) is not None:
-                return fresh
-            try:
-                found = await self._load(slug)
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("sale facts not refreshed", error=str(error))
-                if slug not in self._known:
-                    raise Problem("temporarily-unavailable", retry_after=2) from error
-                found = self._known[slug][1]
-            if found or slug is None:  # made-up keys must not fill the memory
-                self._known[slug] = (time.monotonic(), found)
-            return found
+        at, known = self._known.get(slug, (float("-inf"), None))
+        if known is not None and time.monotonic() - at < SNAPSHOT_SECONDS:
+            return known
+        loading = self._loading.get(slug)
+        if loading is None:  # one of many asks, the others find its answer
+            loading = self._loading[slug] = asyncio.ensure_future(self._load(slug))
+            loading.add_done_callback(partial(self._loaded, slug))
+        try:
+            return await asyncio.shield(loading)
+        except DatabaseAway as error:
+            if known is None:
+                raise Problem("temporarily-unavailable", retry_after=2) from error
+            return known
 
-    def _fresh(self, slug: str | None) -> list[dict[str, Any]] | None:
-        at, found = self._known.get(slug, (float("-inf"), []))
-        return found if time.monotonic() - at < SNAPSHOT_SECONDS else None
+    def _loaded(self, slug: str | None, loading: asyncio.Future[list[dict[str, Any]]]) -> None:
+        del self._loading[slug]
+        if loading.cancelled():
+            return
+        if (error := loading.exception()) is not None:
+            logger.warning("sale facts not refreshed", error=str(error))
+        elif (found := loading.result()) or slug is None:  # made-up keys must not fill the memory
+            self._known[slug] = (time.monotonic(), found)
 
     async def _load(self, slug: str | None) -> list[dict[str, Any]]:
         public = Sale.objects.exclude(state=SaleState.DRAFT).select_related("product")
@@ -102,7 +106,7 @@ class Snapshots:
             public = public.filter(closes_at__gt=timezone.now() - timedelta(days=LISTED_DAYS))
         else:
             public = public.filter(slug=slug)
-        found = await ask(lambda: list(public.order_by("opens_at", "slug")[:200]))
+        found = await self._database.ask(lambda: list(public.order_by("opens_at", "slug")[:200]))
         return [await self._describe(sale) for sale in found]
 
     async def _describe(self, sale: Sale) -> dict[str, Any]:

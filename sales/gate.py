@@ -7,6 +7,7 @@ All keys of a pool share one hash tag, so that Redis Cluster can carry them.
 
 import enum
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -143,7 +144,7 @@ def from_ms(milliseconds: int | str) -> datetime:
 
 
 def to_ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
+    return math.floor(moment.timestamp() * 1000)  # down: the last moment of year 9999 must stay in it
 
 
 def connection_options() -> dict[str, Any]:

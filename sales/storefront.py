@@ -22,7 +22,7 @@ from sales.models import Sale, SaleState
 from sales.phases import phase
 from sales.problems import CATALOGUE
 
-FRESH, LAST = "storefront:fresh", "storefront:last"
+FRESH, LAST, ASKING = "storefront:fresh", "storefront:last", "storefront:asking"
 FRESH_SECONDS = 1
 LAST_SECONDS = 24 * 3600
 # While PostgreSQL is away, only one visitor in this many seconds waits to find that out.
@@ -111,16 +111,19 @@ def listed_sales() -> list[ListedSale]:
     fresh: list[ListedSale] | None = cache.get(FRESH)
     if fresh is not None:
         return fresh
+    last: list[ListedSale] | None = cache.get(LAST)
+    if last is not None and not cache.add(ASKING, True, AWAY_SECONDS):
+        return last  # somebody asks already; a database that hangs must not hang everybody
     try:
         read = _read_sales()
     except (DatabaseError, InterfaceError):
-        last: list[ListedSale] | None = cache.get(LAST)
         if last is None:
             raise
         cache.set(FRESH, last, AWAY_SECONDS)
         return last
     cache.set(FRESH, read, FRESH_SECONDS)
     cache.set(LAST, read, LAST_SECONDS)
+    cache.delete(ASKING)
     return read
 
 

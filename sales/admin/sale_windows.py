@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -148,7 +148,10 @@ class SaleAdmin(ModelAdmin):
         return allowed and (not isinstance(obj, Sale) or obj.state == SaleState.DRAFT)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
-        state = Sale.objects.filter(pk=object_id).values_list("state", flat=True).first()
+        try:
+            state = Sale.objects.filter(pk=object_id).values_list("state", flat=True).first()
+        except ValidationError:  # an address that names no sale: the page says so
+            state = None
         names = {f"sales_sale_{step.verb}_step" for step in offered(state or "")}
         return [
             action for action in super().get_actions_detail(request, object_id) if action.action_name in names
