@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from confluent_kafka import KafkaException
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from prometheus_client import start_http_server
 
@@ -42,7 +43,8 @@ class Command(BaseCommand):
         stop = _stop_on_signal()
         if options["metrics_port"]:
             try:
-                start_http_server(options["metrics_port"])
+                # Its own default is every interface of the machine.
+                start_http_server(options["metrics_port"], addr=settings.FLUXGATE.metrics_host)
             except OSError as error:
                 raise CommandError(f"metrics port {options['metrics_port']}: {error.strerror}") from None
         try:
