@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 import orders.metrics  # noqa: F401  # registers what this file looks for
 from fluxgate_site import checks
 from fluxgate_site.environment import Environment
+from management.demo.options import add_arguments
 from orders import claims
 from orders.schemas import OrderStatus
 from sales.gate import Verdict
@@ -243,6 +244,51 @@ def test_every_metric_is_documented_with_its_labels() -> None:
     assert registered
     documented = {codes(cells[0])[0]: set(codes(cells[1])) for cells in rows(OPERATIONS, "Metrics")}
     assert documented == registered
+
+
+# The demo's output in README
+
+
+def defaults() -> dict[str, Any]:
+    parser = ArgumentParser()
+    add_arguments(parser)
+    return vars(parser.parse_args([]))
+
+
+def number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    assert found, pattern
+    return int(found[1].replace(",", ""))
+
+
+def test_the_demos_output_is_one_whole_run_with_the_defaults() -> None:
+    [output] = re.findall(r"^```text\n\$ make demo\n(.*?)^```", README, re.S | re.M)
+    knobs = defaults()
+    buyers, units = knobs["buyers"], knobs["units"]
+    clicks = round(buyers * (1 + knobs["double_clicks"] / 100 + knobs["greedy"] / 100))
+    assert f"{buyers:,} buyers, {units:,} units, {clicks:,} clicks" in output
+    assert f"balanced: {units:,} sold, 0 oversold, 0 lost" in output
+    table = output.partition("last answer")[2].partition("from the opening")[0]
+    kinds = {
+        kind.strip(): int(count.replace(",", ""))
+        for kind, count in re.findall(r"│ ([a-z, ]+?) {2,}([\d,]+) ", table)
+        if not kind.startswith("all ")
+    }
+    assert sum(kinds.values()) == clicks
+    accepted = sum(kinds.get(kind, 0) for kind in ("accepted", "accepted, held", "replayed"))
+    assert number(r"all accepted +([\d,]+)", output) == accepted
+    assert number(r"log +([\d,]+) records appended, 0 unread, 0 parked", output) >= units
+    assert number(r"order book +([\d,]+) confirmed", output) == units
+    assert number(r"([\d,]+) of them in PostgreSQL", output) == units
+
+
+def test_the_demo_still_prints_these_lines() -> None:
+    [output] = re.findall(r"^```text\n\$ make demo\n(.*?)^```", README, re.S | re.M)
+    labels = set(re.findall(r"^([a-z][a-z ]*?) {2,}", output, re.M))
+    labels |= set(re.findall(r"^│ ([a-z][a-z, ]*?) {2,}", output, re.M)) & {"from the opening", "log", "gate"}
+    assert len(labels) > 8
+    text = source()
+    assert [label for label in labels if f'"{label}' not in text] == []
 
 
 # Logs and messages
