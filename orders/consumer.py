@@ -104,6 +104,10 @@ class Consumer:
         except (OperationalError, InterfaceError) as error:
             # PostgreSQL is not there, or the commit's answer was lost: the position will tell.
             self._go_back("database", str(error))
+        except KafkaException as error:  # a seek or a commit in the middle of a rebalance
+            if error.args[0].fatal():
+                raise
+            self._go_back("log", error.args[0].str())
         else:
             if read:
                 self._pause = PAUSE_SECONDS

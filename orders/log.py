@@ -96,6 +96,7 @@ class KafkaLog:
         self._patience = flux.promise_seconds
         self._under_way: deque[_Append] = deque()
         self._closed = self._down = self._fatal = False
+        self._probed_at = 0.0
         self._config = {
             **client_config(),
             "acks": "all",
@@ -164,15 +165,21 @@ class KafkaLog:
         return Producer(self._config, logger=logging.getLogger("librdkafka"))
 
     def _serve(self) -> None:
-        probed_at = 0.0
         while not self._closed:
-            self._producer.poll(0.1)
-            self._forget()
-            if self._fatal:
-                self._renew()
-            if self._down and time.monotonic() - probed_at >= PROBE_SECONDS:
-                self._probe(PROBE_SECONDS)
-                probed_at = time.monotonic()
+            try:
+                self._read_reports()
+            except Exception:  # without this thread nobody would ever be told of an acknowledgement
+                logger.exception("reading reports failed")
+                time.sleep(PROBE_SECONDS)
+
+    def _read_reports(self) -> None:
+        self._producer.poll(0.1)
+        self._forget()
+        if self._fatal:
+            self._renew()
+        if self._down and time.monotonic() - self._probed_at >= PROBE_SECONDS:
+            self._probe(PROBE_SECONDS)
+            self._probed_at = time.monotonic()
 
     def _complained(self, error: KafkaError) -> None:
         if error.fatal():

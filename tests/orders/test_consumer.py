@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from django.conf import settings as django_settings
 from django.db import OperationalError
@@ -475,6 +475,34 @@ def test_a_broker_that_freezes_is_waited_for(
         worker.close()
     finally:
         rig.close()
+
+
+def test_a_commit_that_is_refused_is_made_up_for(
+    sale_on: Callable[..., Sale],
+    kafka_log: KafkaLog,
+    start: Callable[..., Consumer],
+    gate: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sale = sale_on()
+    append(kafka_log, *take(sale, 2))
+    worker = start()
+    refusals: list[int] = []
+
+    def refused(partitions: Any) -> None:
+        refusals.append(1)
+        raise KafkaException(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_commit", refused)
+        deadline = time.monotonic() + 30
+        while not refusals:
+            worker.step(0.05)
+            assert time.monotonic() < deadline
+    drain(worker)
+    worker.close()
+    assert committed(topic.partition_of(sale.id)) == 2
+    assert (sold(sale), units(gate, sale)) == (2, (8, 0, 0, 2, 0))
 
 
 def make_topic_anew(name: str) -> None:

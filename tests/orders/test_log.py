@@ -361,6 +361,24 @@ def test_a_report_that_fails_does_not_end_the_reports(kafka_log: KafkaLog) -> No
     eventually(lambda: len(reports.acknowledged) == 20)
 
 
+@pytest.mark.kafka
+def test_a_mistake_in_the_thread_that_reads_reports_does_not_end_it(
+    kafka_log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistakes: list[int] = []
+
+    def forget() -> None:
+        mistakes.append(1)
+        raise RuntimeError("a mistake of ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kafka_log, "_forget", forget)
+        eventually(lambda: mistakes)
+    reports = Reports()
+    reports.append(kafka_log, 0, b"after")
+    eventually(lambda: reports.acknowledged)
+
+
 def record_of(value: bytes) -> Record:
     return Record(0, b"k", value, [])
 
