@@ -32,7 +32,7 @@ from sales import gate, topic
 from sales.models import Sale
 
 _ANSWER_SECONDS = 20.0  # after which a buyer gives a request up, and repeats it
-_PATIENCE_SECONDS = 45.0  # after the opening nobody asks again
+_PATIENCE_SECONDS = 45.0  # for whoever is asked to come back
 
 
 def hold(options: Options, console: Console) -> Report:
@@ -82,7 +82,8 @@ def _sale_day(
 ) -> Report:
     clicks = plan(options.buyers, options.double_clicks, options.greedy, options.limit, options.seconds, seed)
     slug = shop.new_slug("opening")
-    with Herd(_orders(options, site, slug, clicks, connections, seed)) as herd:
+    patience = options.seconds + options.admitted_after(len(clicks)) + _PATIENCE_SECONDS
+    with Herd(_orders(options, site, slug, clicks, connections, patience, seed)) as herd:
         herd.wait_until_ready()
         console.print(
             f"crowd       {options.buyers:,} buyers with {len(clicks):,} clicks in {options.seconds:g} s, "
@@ -93,7 +94,9 @@ def _sale_day(
         before = records_fulfilled(sale)
         console.print(f"sale        {slug}: {options.units:,} units, {options.limit} per customer")
         with Progress(console) as progress:
-            said, kill = sell(site, client, sale, herd, progress, kill=options.kill_consumer)
+            said, kill = sell(
+                site, client, sale, herd, progress, patience_seconds=patience, kill=options.kill_consumer
+            )
     [balance] = read(client, [sale])
     assert said.outcomes is not None
     return judge(
@@ -107,6 +110,7 @@ def _sale_day(
         records=records_fulfilled(sale) - before + (balance.log.unread or 0),
         balance=balance,
         kill=kill,
+        kill_wanted=options.kill_consumer,
     )
 
 
@@ -127,7 +131,13 @@ def _opening(options: Options, slug: str) -> Sale:
 
 
 def _orders(
-    options: Options, site: Site, slug: str, clicks: list[Click], connections: int, seed: int
+    options: Options,
+    site: Site,
+    slug: str,
+    clicks: list[Click],
+    connections: int,
+    patience: float,
+    seed: int,
 ) -> list[Orders]:
     """What each crowd process is to send. Clicks of one buyer go to several of them."""
     try:
@@ -145,7 +155,7 @@ def _orders(
             clicks=part,
             connections=max(1, connections // options.crowds),
             answer_seconds=_ANSWER_SECONDS,
-            patience_seconds=_PATIENCE_SECONDS,
+            patience_seconds=patience,
             seed=seed + number,
         )
         for number, part in enumerate(parts)

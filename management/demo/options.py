@@ -11,6 +11,7 @@ from management.embedded import ROOT
 from management.embedded.ports import is_free
 
 _MOST_REQUESTS = 200_000  # what one small machine can hold as tasks and connections
+_MOST_SECONDS = 300  # that admission may take
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Options:
     stay: bool
     json: Path | None
     root: Path
+
+    def admitted_after(self, requests: float) -> float:
+        """Seconds until so many requests have been admitted at the sale's rate."""
+        return max(0.0, requests - self.burst) / self.rate
 
 
 class Unusable(Exception):
@@ -102,6 +107,9 @@ def read(values: dict[str, Any]) -> Options:
     requests = options.buyers * (1 + (options.double_clicks + options.greedy * options.limit) / 100)
     if requests > _MOST_REQUESTS:
         raise Unusable(f"that is {requests:,.0f} requests; one machine takes {_MOST_REQUESTS:,} at most")
+    if (seconds := options.admitted_after(requests)) > _MOST_SECONDS:
+        what = f"it takes {seconds:,.0f} s to admit {requests:,.0f} requests"
+        raise Unusable(f"at --rate {options.rate} {what}; {_MOST_SECONDS} at most")
     if options.port is not None and not is_free(options.port):
         raise Unusable(f"--port {options.port}: another program listens there")
     if options.json is not None:

@@ -51,7 +51,7 @@ def _picture(moment: Moment) -> RenderableType:
     table.add_row("granted", f"{moment.granted:,} {of}", _bar(moment.granted, moment.allotment, "cyan"))
     table.add_row("in PostgreSQL", f"{moment.sold:,} {of}", _bar(moment.sold, moment.allotment, "green"))
     table.add_row("backlog", f"{moment.under_way:,}", _bar(moment.under_way, moment.allotment, "yellow"))
-    for kind, count in sorted(moment.answers.items(), key=lambda item: -item[1]):
+    for kind, count in sorted(moment.answers.items()):  # by name: rows that change places cannot be read
         table.add_row(kind.replace("-", " "), f"{count:,}")
     table.add_row("still waiting", f"{moment.waiting:,}")
     return table

@@ -105,6 +105,7 @@ def judge(
     records: int,
     balance: Balance,
     kill: Kill | None,
+    kill_wanted: bool,
 ) -> Report:
     """`answers` are all answers by kind, `outcomes` the last one of each click."""
     by_kind: dict[str, list[Outcome]] = {}
@@ -138,6 +139,8 @@ def judge(
         kill=kill,
     )
     report.wrong.extend(_wrong(report))
+    if kill_wanted and kill is None:
+        report.wrong.append("no consumer was killed: none of the demo's own has written a row")
     return report
 
 

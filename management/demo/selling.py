@@ -17,8 +17,8 @@ _TICK_SECONDS = 0.1
 _CLOSE_TICK_SECONDS = 0.02
 # After the last answer: a killed consumer's partitions come back after its session timeout.
 _WRITTEN_SECONDS = 60.0
-# Above the patience of the crowd, which bounds its work by itself.
-_ANSWERS_SECONDS = 180.0
+# After the patience of the crowd, which bounds its work by itself.
+_OVERTIME_SECONDS = 60.0
 
 
 class TookTooLong(Exception):
@@ -26,11 +26,19 @@ class TookTooLong(Exception):
 
 
 def sell(
-    site: Site, client: redis.Redis, sale: Sale, herd: Herd, progress: Progress, *, kill: bool
+    site: Site,
+    client: redis.Redis,
+    sale: Sale,
+    herd: Herd,
+    progress: Progress,
+    *,
+    patience_seconds: float,
+    kill: bool,
 ) -> tuple[Said, Kill | None]:
     """Returns when every click has its last answer and every granted unit its row, or that took too long.
 
-    Raises TookTooLong, processes.Broken, herd.CrowdBroken and gate.GateUnreachable.
+    `patience_seconds` is the crowd's, from the opening. Raises TookTooLong, processes.Broken,
+    herd.CrowdBroken and gate.GateUnreachable.
     """
     opens_at = sale.opens_at.timestamp()
     killer = _Killer(site, sale) if kill else None
@@ -48,9 +56,9 @@ def sell(
             written = moment.under_way == 0 and moment.sold == moment.granted
             if written or moment.seconds - answered_at > _WRITTEN_SECONDS:
                 return said, killer.done() if killer else None
-        elif moment.seconds > _ANSWERS_SECONDS:
+        elif moment.seconds > patience_seconds + _OVERTIME_SECONDS:
             raise TookTooLong(
-                f"{said.waiting:,} clicks have no answer {_ANSWERS_SECONDS:.0f} s after the opening"
+                f"{said.waiting:,} clicks have no answer {moment.seconds:.0f} s after the opening"
             )
         time.sleep(_CLOSE_TICK_SECONDS if killer and killer.waits else _TICK_SECONDS)
 

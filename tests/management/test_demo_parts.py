@@ -46,6 +46,13 @@ def test_knobs_that_are_too_much_together() -> None:
         options("--buyers", "50000", "--greedy", "100", "--limit", "10", "--double-clicks", "100")
 
 
+def test_an_admission_that_would_take_for_ever() -> None:
+    with pytest.raises(
+        Unusable, match=r"^at --rate 1 it takes 2,500 s to admit 6,500 requests; 300 at most$"
+    ):
+        options("--rate", "1")
+
+
 def test_a_port_in_use() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -111,6 +118,7 @@ def judged(**changed: Any) -> Report:
         "records": 1,
         "balance": balance("opening", "open", 9, image, log, book),
         "kill": None,
+        "kill_wanted": False,
     }
     return judge(**run | changed)
 
@@ -142,6 +150,7 @@ def test_a_run_that_went_well() -> None:
         ({"log": {"unread": 2}}, "still under way: 2 records of the log"),
         ({"log": {"unread": None}}, "the broker did not tell"),
         ({"log": {"parked": 1}}, "1 records of the partition are parked"),
+        ({"kill_wanted": True}, "no consumer was killed"),
     ],
 )  # fmt: skip
 def test_a_run_that_did_not(changed: dict[str, Any], complaint: str) -> None:

@@ -51,6 +51,7 @@ class Command(BaseCommand):
                 if values["on_stack"] == "ours":
                     ground.end_stack(values["root"])
         except stopping.Stopped:
+            self.stderr.write("Stopped, and everything that was started is ended.")
             raise SystemExit(130) from None  # as a shell says it of Ctrl-C
         except (
             Unusable, StackError, Broken, CrowdBroken, TookTooLong, Refused, GateUnreachable,
