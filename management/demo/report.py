@@ -37,15 +37,16 @@ class Written:
 
 @dataclass(frozen=True)
 class Kill:
-    """A consumer ended by kill -9, `after` seconds from the opening, when it had written `rows`.
+    """A consumer ended by kill -9, `after` seconds from the opening, when `rows` had been written.
 
-    `resumed_after` is how long no row was added, in seconds; None when none was missing any more.
+    `standstill` is the longest time without a new row after that, in seconds; None when none was
+    missing any more.
     """
 
     consumer: str
     after: float
     rows: int
-    resumed_after: float | None
+    standstill: float | None
 
 
 @dataclass(frozen=True)

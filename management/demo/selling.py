@@ -72,7 +72,8 @@ class _Killer:
         self._consumer = ""
         self._at = 0.0
         self._rows = 0
-        self._resumed_after: float | None = None
+        self._seen, self._row_at = 0, 0.0  # the last row, and when it was seen
+        self._standstill: float | None = None
 
     @property
     def waits(self) -> bool:
@@ -81,15 +82,17 @@ class _Killer:
     def step(self, moment: Moment) -> None:
         if self.waits:
             if moment.sold and (name := self._site.kill_working_consumer()):
-                self._consumer, self._at = name, moment.seconds
+                self._consumer, self._at, self._row_at = name, moment.seconds, moment.seconds
                 # Read again: it has written on until it was gone.
-                self._rows = Sale.objects.values_list("sold", flat=True).get(pk=self._sale.pk)
+                self._rows = self._seen = Sale.objects.values_list("sold", flat=True).get(pk=self._sale.pk)
                 self._site.start_consumer()
-        elif self._resumed_after is None and moment.sold > self._rows:
-            self._resumed_after = moment.seconds - self._at
+        elif moment.sold > self._seen:
+            # Not the first one alone: PostgreSQL still commits what had been sent to it before the kill.
+            self._standstill = max(self._standstill or 0.0, moment.seconds - self._row_at)
+            self._seen, self._row_at = moment.sold, moment.seconds
 
     def done(self) -> Kill | None:
-        """What was done; None when there was nobody to kill, because nothing was written."""
+        """What was done; None when there was nobody to kill, because none of ours wrote anything."""
         if self.waits:
             return None
-        return Kill(self._consumer, self._at, self._rows, self._resumed_after)
+        return Kill(self._consumer, self._at, self._rows, self._standstill)

@@ -60,11 +60,9 @@ def _books(report: Report) -> Table:
     )
     table.add_row("above the limit", f"{book.customers_above_limit:,} customers")
     if kill := report.kill:
-        gap = (
-            "no row was missing any more"
-            if kill.resumed_after is None
-            else f"rows went on {kill.resumed_after:.1f} s later"
-        )
+        gap = "none was missing any more"
+        if kill.standstill is not None:
+            gap = f"then none for {kill.standstill:.1f} s"
         table.add_row(
             "kill -9", f"{kill.consumer}, {kill.after:.2f} s after the opening, at {kill.rows:,} rows; {gap}"
         )

@@ -110,7 +110,7 @@ def test_a_killed_consumer_is_made_up_for_and_a_stack_that_ran_goes_on(
     assert report["verdict"] == "balanced"
     assert report["kill"]["consumer"] in ("consumer 1", "consumer 2")
     assert 0 < report["kill"]["rows"] < 150
-    assert report["kill"]["resumed_after"] > 0
+    assert report["kill"]["standstill"] > 0
     assert (report["sold"], report["durable"], report["lost"]) == (150, 150, 0)
     assert {row.state for row in Stack(root).status()} == {"running"}
     assert not [command for command in running_for(root) if "gunicorn" in command or "manage.py" in command]
