@@ -31,10 +31,10 @@ def secrets_are_ours(**_: Any) -> list[CheckMessage]:
         for kid, key in fluxgate.token_keys.items()
         if key == INSECURE_SECRET or (fluxgate.token_algorithm.startswith("HS") and len(key) < 32)
     ]
-    if weak or not fluxgate.token_keys:
+    if weak:
         found.append(
             Error(
-                f"The keys of buyers' tokens are default or weak: {', '.join(weak) or 'none is set'}.",
+                f"The keys of buyers' tokens are default or weak: {', '.join(weak)}.",
                 hint='Set FLUXGATE_TOKEN_KEYS to the keys of your shop, as JSON: {"kid": "key"}; '
                 "32 characters or more for HS256.",
                 id="fluxgate.E002",

@@ -8,8 +8,11 @@ is wrong. `.env.example` documents each variable; a test holds the two together.
 from pathlib import Path
 from typing import Annotated, Literal
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.connection import parse_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -21,6 +24,23 @@ def _items(value: str) -> str:
     return ",".join(item.strip() for item in value.split(",") if item.strip())
 
 
+def _redis(value: str) -> str:
+    parse_url(value)  # raises ValueError
+    return value
+
+
+def _database(value: str) -> str:
+    try:
+        named = conninfo_to_dict(value)
+    except ProgrammingError as error:
+        raise ValueError(str(error).strip()) from None
+    if not (value.startswith(("postgresql://", "postgres://")) and named.get("dbname")):
+        raise ValueError("not of the form postgresql://user:password@host:port/name")
+    return value
+
+
+RedisUrl = Annotated[str, AfterValidator(_redis)]
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
 CommaSeparated = Annotated[str, NoDecode, AfterValidator(_items)]
 
 
@@ -46,29 +66,29 @@ class Environment(BaseSettings):
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9464, ge=0, le=65535)
 
-    database_url: str = "postgresql://fluxgate@127.0.0.1:5432/fluxgate"
+    database_url: DatabaseUrl = "postgresql://fluxgate@127.0.0.1:5432/fluxgate"
     database_pool_max: PositiveInt = 8
 
-    gate_url: str = "redis://127.0.0.1:6379/0"
+    gate_url: RedisUrl = "redis://127.0.0.1:6379/0"
     gate_timeout_ms: PositiveInt = 250
-    cache_url: str = "redis://127.0.0.1:6380/0"
+    cache_url: RedisUrl = "redis://127.0.0.1:6380/0"
 
     kafka_brokers: CommaSeparated = "127.0.0.1:9092"
     kafka_topic: str = Field(default="orders", pattern=r"^[A-Za-z0-9._-]{1,249}$")
-    kafka_partitions: PositiveInt = 12
+    kafka_partitions: int = Field(default=12, ge=1, le=10_000)
     kafka_replication: PositiveInt = 1
-    kafka_group: str = "fulfillment"
+    kafka_group: str = Field(default="fulfillment", min_length=1)
     kafka_linger_ms: float = Field(default=1, ge=0)
     kafka_fetch_wait_ms: PositiveInt = 500
     kafka_session_ms: PositiveInt = 6000
     kafka_leave_group: bool = True
 
     promise_seconds: PositiveFloat = 2.0
-    fulfillment_batch: PositiveInt = 500
+    fulfillment_batch: int = Field(default=500, ge=1, le=100_000)
     sweep_after_seconds: PositiveFloat = 5.0
 
     token_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"  # noqa: S105
-    token_keys: dict[str, str] = {"development": INSECURE_SECRET}
+    token_keys: dict[str, str] = Field(default={"development": INSECURE_SECRET}, min_length=1)
     token_issuer: str = "https://shop.example"  # noqa: S105
     token_audience: str = "flux-gate"  # noqa: S105
 

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse_lazy
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from fluxgate_site.environment import BASE_DIR, Environment
 
@@ -19,6 +20,8 @@ except ValidationError as error:
         f"  FLUXGATE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
     )
     raise SystemExit(f"fluxgate: the settings are not usable:\n{lines}") from None
+except SettingsError as settings_error:  # a value that should be JSON and is not
+    raise SystemExit(f"fluxgate: the settings are not usable: {settings_error}") from None
 
 DEBUG = False
 SECRET_KEY = FLUXGATE.secret_key

@@ -25,6 +25,7 @@ RETRIES, RETRY_SECONDS = 4, 0.25
 _ARMED = {SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED, SaleState.CLOSING, SaleState.CLOSED}
 
 
+_SELLING = {SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED}
 _GATE_STATE: dict[str, str] = {
     SaleState.ARMED: "armed",
     SaleState.OPEN: "open",
@@ -64,6 +65,8 @@ class Balance:
     gate: gate.Image | None
     log: LogBook
     book: OrderBook
+    sealed: bool = True  # the gate's script is loaded: without it nothing sells
+    quiet: bool = True  # the gate has not moved while the books were read
     under_way: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
@@ -83,10 +86,18 @@ class Balance:
 
 
 def balance(
-    sale: str, state: str, epoch: int, image: gate.Image | None, log: LogBook, book: OrderBook
+    sale: str,
+    state: str,
+    epoch: int,
+    image: gate.Image | None,
+    log: LogBook,
+    book: OrderBook,
+    *,
+    sealed: bool = True,
+    quiet: bool = True,
 ) -> Balance:
     """Compares the books. Pure: the same books, the same balance."""
-    result = Balance(sale, state, epoch, image, log, book)
+    result = Balance(sale, state, epoch, image, log, book, sealed, quiet)
     differ = result.differences.append
     if book.sold > book.allotment:
         differ(f"I1: {book.sold} units sold of {book.allotment}")
@@ -98,7 +109,9 @@ def balance(
         differ(f"I6: {book.orders_at_another_price} orders at a price that is not the sale's")
     if state == SaleState.ARMING:
         result.under_way.append("the sale is being armed")
-    if log.unread:
+    if log.unread is None:
+        result.under_way.append("the broker did not tell how far the log has been read")
+    elif log.unread:
         result.under_way.append(f"{log.unread} records of the log are not in the order book yet")
     if state in _ARMED:
         _compare_gate(result)
@@ -123,12 +136,15 @@ def _compare_gate(result: Balance) -> None:
     left = book.allotment - book.sold
     if image.held or image.queued:
         result.under_way.append(f"{image.held} units are held, {image.queued} queued")
-    if result.under_way:
-        # Units that left the gate may be on their way to the order book, never the other way round.
-        if image.remaining > left:
-            differ(f"I2: {image.remaining} units remain in the gate, the order book has only {left} left")
-    elif image.remaining != left:
-        differ(f"I2: {image.remaining} units remain in the gate, the order book has {left} left")
+    # Units that left the gate may be on their way to the order book, never the other way round.
+    if image.remaining > left:
+        differ(f"I2: {image.remaining} units remain in the gate, the order book has only {left} left")
+    nothing_comes = result.log.unread == 0 and not image.held and result.quiet
+    if image.remaining < left and (nothing_comes or not result.under_way):
+        lost = left - image.remaining
+        differ(f"I3: {lost} units were granted and are not in the order book, and nothing is left to read")
+    if not result.sealed and result.state in _SELLING:
+        differ("the gate is fenced: Redis is another incarnation than the one that was armed, nothing sells")
 
 
 def read(client: redis.Redis, sales: Sequence[Sale]) -> list[Balance]:
@@ -137,22 +153,32 @@ def read(client: redis.Redis, sales: Sequence[Sale]) -> list[Balance]:
     Raises gate.GateUnreachable. A broker that does not answer leaves `log.unread` at None.
     """
     for attempt in range(RETRIES):
+        before = [gate.image(client, sale.id) for sale in sales]
         lags = unread({partition_of(sale.id) for sale in sales}) if sales else {}
-        balances = [_read(client, sale, lags) for sale in sales]
+        balances = [_read(client, sale, image, lags) for sale, image in zip(sales, before, strict=True)]
         if attempt + 1 == RETRIES or not any(found.differences for found in balances):
             break
         time.sleep(RETRY_SECONDS)
     return balances
 
 
-def _read(client: redis.Redis, sale: Sale, lags: dict[int, int]) -> Balance:
+def _read(client: redis.Redis, sale: Sale, before: gate.Image | None, lags: dict[int, int]) -> Balance:
     partition = partition_of(sale.id)
     parked = ParkedRecord.objects.filter(topic=settings.FLUXGATE.kafka_topic, partition=partition).count()
     # The book before the gate: what reaches the book in between has left the gate before.
     book = _read_book(sale)
     image = gate.image(client, sale.id)
     sale.refresh_from_db()
-    return balance(sale.slug, sale.state, sale.epoch, image, LogBook(lags.get(partition), parked), book)
+    return balance(
+        sale.slug,
+        sale.state,
+        sale.epoch,
+        image,
+        LogBook(lags.get(partition), parked),
+        book,
+        sealed=gate.is_sealed(client, sale.slug),
+        quiet=image == before,
+    )
 
 
 def _read_book(sale: Sale) -> OrderBook:

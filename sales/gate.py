@@ -238,6 +238,20 @@ def parse_claim(value: str) -> GateClaim:
     return GateClaim(ClaimLetter(head[0]), int(head[1:]), from_ms(claimed_at), int(epoch), customer)
 
 
+def is_sealed(client: redis.Redis, slug: str) -> bool:
+    """Whether the sealed script of the sale is still loaded: without it the fence is down, and nothing sells.
+
+    Raises GateUnreachable.
+    """
+    with reaching():
+        published: Any = client.hget(DIRECTORY, slug)
+        if published is None:
+            return False
+        sha = msgspec.json.decode(published, type=Facts).seal
+        loaded: Any = client.script_exists(sha) if sha else [False]
+    return bool(loaded[0])
+
+
 def image(client: redis.Redis, sale_id: UUID, pool: int = 0) -> Image | None:
     """The running image of a pool, or None when the gate holds none. Raises GateUnreachable."""
     with reaching():

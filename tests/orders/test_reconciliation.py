@@ -67,11 +67,16 @@ def test_books_that_agree_are_balanced() -> None:
         ({"image": IMAGE._replace(remaining=-1, settled=11)}, "I2: 10 units loaded, but -1 remaining"),
         (
             {"image": IMAGE._replace(remaining=5, settled=5)},
-            "I2: 5 units remain in the gate, the order book has 4",
+            "I2: 5 units remain in the gate, the order book has only 4",
         ),
         (
             {"image": IMAGE._replace(remaining=3, settled=7)},
-            "I2: 3 units remain in the gate, the order book has 4",
+            "I3: 1 units were granted and are not in the order book",
+        ),
+        # Promised, read to the end of the log, and in no book: nobody will write it down any more.
+        (
+            {"image": IMAGE._replace(remaining=3, settled=6, queued=1)},
+            "I3: 1 units were granted and are not in the order book",
         ),
         # While something is under way the gate may be ahead of the order book, never behind it.
         (
@@ -99,13 +104,27 @@ def test_what_is_between_two_books_is_under_way(books: dict[str, Any], line: str
     assert (found.verdict, found.differences, found.under_way) == ("under way", [], [line])
 
 
+def test_a_gate_that_moves_while_the_books_are_read_is_under_way() -> None:
+    moving = IMAGE._replace(remaining=3, settled=6, queued=1)
+    found = balance("summer", "open", 5, moving, QUIET, BOOK, quiet=False)
+    assert (found.verdict, found.differences) == ("under way", [])
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"), [("open", "differs"), ("paused", "differs"), ("closed", "balanced")]
+)
+def test_a_fenced_gate_sells_nothing_and_says_so(state: str, verdict: str) -> None:
+    found = balance("summer", state, 5, IMAGE._replace(state=state), QUIET, BOOK, sealed=False)
+    assert found.verdict == verdict
+
+
 @pytest.mark.parametrize("state", [SaleState.DRAFT, SaleState.SCHEDULED, SaleState.SETTLED])
 def test_a_sale_without_a_gate_is_balanced_by_its_order_book(state: SaleState) -> None:
     assert compare(image=None, state=state).verdict == "balanced"
 
 
 def test_a_log_that_did_not_answer_is_no_difference() -> None:
-    assert compare(log=LogBook(unread=None, parked=3)).verdict == "balanced"
+    assert compare(log=LogBook(unread=None, parked=3)).verdict == "under way"
 
 
 # On real books

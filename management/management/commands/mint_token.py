@@ -30,6 +30,6 @@ class Command(BaseCommand):
             token = mint(customer, lifetime=timedelta(minutes=minutes))
         except ValueError as error:
             raise CommandError(str(error)) from None
-        if options["admission"]:
+        if options["admission"] is not None:
             token = admit(options["admission"], customer, until=time.time() + minutes * 60)
         self.stdout.write(token)

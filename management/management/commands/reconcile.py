@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 from rich.console import Console
 from rich.table import Table
 
@@ -24,16 +25,18 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        sales = _sales(options["sale"])
         client = gate.connect()
         deadline = time.monotonic() + options["wait"]
         try:
+            sales = _sales(options["sale"])
             balances = read(client, sales)
             while time.monotonic() < deadline and any(found.verdict != "balanced" for found in balances):
                 time.sleep(0.2)
                 balances = read(client, sales)
         except gate.GateUnreachable as error:
             raise CommandError(str(error)) from None
+        except OperationalError as error:
+            raise CommandError(f"PostgreSQL does not answer: {str(error).splitlines()[0]}") from None
         finally:
             client.close()
         balanced = all(found.verdict == "balanced" for found in balances)

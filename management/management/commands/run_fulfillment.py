@@ -41,7 +41,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         stop = _stop_on_signal()
-        if options["metrics_port"]:
+        if options["metrics_port"] is not None:
+            if not 1 <= options["metrics_port"] <= 65535:
+                raise CommandError("--metrics-port is between 1 and 65535")
             try:
                 # Its own default is every interface of the machine.
                 start_http_server(options["metrics_port"], addr=settings.FLUXGATE.metrics_host)

@@ -34,6 +34,8 @@
       alarm(
         "The gate is unreachable: nothing is granted until it is back. What was promised is in the log.",
       );
+    } else if (!live.sealed && gate.state !== "closed") {
+      alarm("The gate is fenced: its Redis was restarted or replaced since arming, and nothing sells.");
     } else if (live.state !== panel.dataset.state) {
       alarm(`This sale is ${live.label.toLowerCase()} now: reload the page for its next steps.`);
     } else {
