@@ -266,7 +266,8 @@ def _refuse(request: HttpRequest, facts: Facts, placed: Placed) -> HttpResponse:
             order_url = _status_url(first) if first else None
             raise Problem("limit-reached", order_url=order_url, **common)
         case Verdict.SOLD_OUT if int(first) > 0:
-            raise Problem("all-units-held", retry_after=shedding.retry_after(2000), **common)
+            # Held for as long as an acknowledgement takes: milliseconds, or until the sweeper comes.
+            raise Problem("all-units-held", retry_after=1, **common)
         case _:
             raise Problem("sold-out", **common)
 
