@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orders.identity import mint
+from sales.models import Sale
 from tests.running_site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,12 +49,18 @@ def lines(document: str, section: str) -> str:
     return re.sub(r"^(SITE|SALE|TOKEN)=.*\n", "", "".join(blocks), flags=re.M)
 
 
+@pytest.fixture(scope="module")
+def sale(site: Site) -> Sale:
+    site.consumer()
+    return site.sell(allotment=10)
+
+
 @pytest.mark.parametrize(
     ("document", "section", "curls"), [("README.md", "The API in five lines", 5), ("docs/api.md", "", 4)]
 )
-def test_the_examples_work(site: Site, tmp_path: Path, document: str, section: str, curls: int) -> None:
-    sale = site.sell(allotment=3)
-    site.consumer()
+def test_the_examples_work(
+    site: Site, sale: Sale, tmp_path: Path, document: str, section: str, curls: int
+) -> None:
     curl = tmp_path / "curl"
     curl.write_text(CURL)
     curl.chmod(0o755)
