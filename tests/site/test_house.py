@@ -90,14 +90,15 @@ def our_files() -> list[Path]:
 
 def machine_words() -> set[str]:
     """What names the machine of whoever runs this: folders, its name, the index its pip is set to."""
-    words = {f"{ROOT}/", f"{Path.home()}/", socket.gethostname()}
+    # A folder of one step, like a container's, and a name that is a plain word, are found in any prose.
+    words = {f"{folder}/" for folder in (ROOT, Path.home()) if len(folder.parts) > 2 or folder.name == "root"}
+    if re.search(r"\d", socket.gethostname()):
+        words.add(socket.gethostname())
     asked = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )
-    words |= set(re.findall(r"https?://(?:[^@/\s']+@)?([^/:\s']+)", asked.stdout))
-    public = {"pypi.org", "files.pythonhosted.org", "localhost", "127.0.0.1"}
-    # A name of a few letters, or the folder of a container, would be found in any prose.
-    return {word for word in words - public if len(word) > 5 and word not in ("/app/", "/home/")}
+    words |= set(re.findall(r"https?://(?:[^@/\s']+@)?([^/:\s']+\.[^/:\s']+)", asked.stdout))
+    return words - {"pypi.org", "files.pythonhosted.org", "127.0.0.1"}
 
 
 def test_nothing_of_this_machine_is_in_the_files() -> None:
