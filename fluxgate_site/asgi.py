@@ -24,6 +24,7 @@ from fluxgate_site.shop_door import ShopDoor  # noqa: E402
 from orders.api import finish_running  # noqa: E402
 from orders.identity import Identity  # noqa: E402
 from orders.log import Acknowledgements, KafkaLog  # noqa: E402
+from orders.status import Standings  # noqa: E402
 from sales.api import Snapshots  # noqa: E402
 from sales.database import Database  # noqa: E402
 from sales.turnstile import Turnstile  # noqa: E402
@@ -66,7 +67,7 @@ class Application:
         state.update(
             turnstile=turnstile,
             log=Acknowledgements(log),
-            database=database,
+            standings=Standings(turnstile, database),
             identity=Identity(),
             snapshots=Snapshots(turnstile, database),
         )

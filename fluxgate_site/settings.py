@@ -218,6 +218,8 @@ _renderer: structlog.typing.Processor = (
     if FLUXGATE.log_format == "json"
     else structlog.dev.ConsoleRenderer(colors=False)
 )
+# The console shows tracebacks by itself, and better.
+_tracebacks = [structlog.processors.format_exc_info] if FLUXGATE.log_format == "json" else []
 _shared: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -240,7 +242,7 @@ LOGGING = {
             "foreign_pre_chain": _shared,
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                *_tracebacks,
                 _renderer,
             ],
         }

@@ -20,7 +20,8 @@ from orders.identity import Identity, InvalidToken
 from orders.log import Acknowledgements, LogUnavailable
 from orders.placing import Placed, place
 from orders.schemas import OrderAccepted, OrderRequest, OrderStatus, problems
-from orders.status import Standing, find
+from orders.status import Standing, Standings
+from sales.database import DatabaseAway
 from sales.gate import Facts, Fenced, GateUnreachable, Verdict, from_ms
 from sales.problems import Problem
 from sales.turnstile import Attempt, Turnstile
@@ -165,7 +166,7 @@ async def cancel_order(request: HttpRequest, order_id: str) -> HttpResponse:
         await _shielded(cancel(state["turnstile"], state["log"], standing))
     except (GateUnreachable, Fenced, LogUnavailable) as error:
         raise Problem("temporarily-unavailable", retry_after=1) from error
-    response = _json(standing.body(), 202)
+    response = _json(standing.body() | {"final": False}, 202)  # it will be cancelled: ask again
     response["Retry-After"] = "1"
     return response
 
@@ -210,9 +211,9 @@ async def _mine(request: HttpRequest, order_id: str) -> Standing:
     except ValueError:
         raise Problem("order-not-found") from None
     try:
-        state = _state(request)
-        standing = await find(wanted, state["turnstile"], state["database"])
-    except (GateUnreachable, Fenced) as error:
+        standings: Standings = _state(request)["standings"]
+        standing = await standings.find(wanted)
+    except (GateUnreachable, Fenced, DatabaseAway) as error:
         raise Problem("temporarily-unavailable", retry_after=1) from error
     if standing is None or standing.customer != request.auth:  # type: ignore[attr-defined]
         raise Problem("order-not-found")
@@ -263,8 +264,9 @@ def _refuse(request: HttpRequest, facts: Facts, placed: Placed) -> HttpResponse:
         case Verdict.BUSY:
             return _turn_away(request, facts, float(first), common)
         case Verdict.LIMIT_REACHED:
-            order_url = _status_url(first) if first else None
-            raise Problem("limit-reached", order_url=order_url, **common)
+            if not first:
+                raise Problem("limit-reached", "So many units are above the limit.", order_url=None, **common)
+            raise Problem("limit-reached", order_url=_status_url(first), **common)
         case Verdict.SOLD_OUT if int(first) > 0:
             # Held for as long as an acknowledgement takes: milliseconds, or until the sweeper comes.
             raise Problem("all-units-held", retry_after=1, **common)

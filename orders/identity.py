@@ -64,7 +64,7 @@ def _verify(token: str) -> tuple[str, float]:
     if not (0 < len(customer) <= 255 and customer.isprintable()):
         raise InvalidToken("the token's subject is not a customer id of 1 to 255 printable characters")
     # JSON knows integers that no float holds; a token for longer than a year is verified again.
-    return customer, float(min(claims["exp"], time.time() + _MOST_SECONDS))
+    return customer, float(min(int(claims["exp"]), time.time() + _MOST_SECONDS))
 
 
 def mint(customer: str, *, lifetime: timedelta = timedelta(hours=1)) -> str:

@@ -4,6 +4,7 @@ The order book is asked first because it is the proof; the gate answers for what
 promised and not yet written, and for everything when PostgreSQL is down.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,12 +14,14 @@ from uuid import UUID
 import structlog
 
 from orders.models import Order
+from sales.batching import GroupCommit, QueueFull
 from sales.database import Database, DatabaseAway
 from sales.gate import ClaimLetter
 from sales.turnstile import Turnstile
 
 logger = structlog.get_logger(__name__)
 
+_JUST_ARMED_SECONDS = 0.05  # an order may come before the news of its sale; made-up ids may not cost more
 _STATES = {
     ClaimLetter.HELD: "held",
     ClaimLetter.QUEUED: "queued",
@@ -66,14 +69,33 @@ class Standing:
         }
 
 
-async def find(order_id: UUID, turnstile: Turnstile, database: Database) -> Standing | None:
-    """The order with this id, or None. Raises sales.gate.GateUnreachable when nobody can tell."""
-    try:
-        order = await database.ask(Order.objects.select_related("sale").filter(pk=order_id).first)
-    except DatabaseAway as error:
-        logger.warning("order book unreachable, asking the gate", error=str(error))
-        order = None
-    return _written(order) if order else await _promised(order_id, turnstile)
+class Standings:
+    """Tells how orders stand. One per process: whoever polls at the same moment shares one query."""
+
+    def __init__(self, turnstile: Turnstile, database: Database) -> None:
+        self._turnstile = turnstile
+        self._database = database
+        self._rows = GroupCommit(self._read, most=500, in_flight=2)
+
+    async def find(self, order_id: UUID) -> Standing | None:
+        """The order with this id, or None when neither book knows it.
+
+        Raises sales.gate.GateUnreachable or Fenced, and sales.database.DatabaseAway when the order
+        book cannot be asked and the gate does not know: then nobody can tell.
+        """
+        try:
+            order = await self._rows.submit(order_id)
+        except (DatabaseAway, QueueFull) as error:
+            logger.warning("order book unreachable, asking the gate", error=str(error))
+            standing = await _promised(order_id, self._turnstile)
+            if standing is None:
+                raise DatabaseAway(str(error)) from error
+            return standing
+        return _written(order) if order else await _promised(order_id, self._turnstile)
+
+    async def _read(self, order_ids: Sequence[UUID]) -> list[Order | None]:
+        found = await self._database.ask(lambda: Order.objects.select_related("sale").in_bulk(order_ids))
+        return [found.get(order_id) for order_id in order_ids]
 
 
 def _written(order: Order) -> Standing:
@@ -96,7 +118,10 @@ def _written(order: Order) -> Standing:
 
 async def _promised(order_id: UUID, turnstile: Turnstile) -> Standing | None:
     # An order id does not tell its sale. Few sales are armed at once, and one round trip asks them all.
-    found = await turnstile.claim_of(order_id, await turnstile.published())
+    published = await turnstile.published()
+    found = await turnstile.claim_of(order_id, published)
+    if found is None and (newer := await turnstile.published(seconds=_JUST_ARMED_SECONDS)) != published:
+        found = await turnstile.claim_of(order_id, newer)
     if found is None:
         return None
     facts, claim = found

@@ -140,11 +140,11 @@ class Turnstile:
         else:
             self._facts[slug] = (time.monotonic(), facts)
 
-    async def published(self) -> list[Facts]:
-        """Every public sale's facts, about FACTS_SECONDS old at most. Raises GateUnreachable."""
+    async def published(self, *, seconds: float = FACTS_SECONDS) -> list[Facts]:
+        """Every public sale's facts, at most so many seconds old. Raises GateUnreachable."""
         async with self._reading:
             at, published = self._published
-            if time.monotonic() - at >= FACTS_SECONDS:
+            if time.monotonic() - at >= seconds:
                 values = await self._within(self._aside.hvals(DIRECTORY))
                 published = [msgspec.json.decode(value, type=Facts) for value in values]
                 self._published = (time.monotonic(), published)
