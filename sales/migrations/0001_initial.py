@@ -117,7 +117,7 @@ class Migration(migrations.Migration):
                     "admission_required",
                     models.BooleanField(
                         default=False,
-                        help_text="Only buyers whom the waiting room has admitted reach the units.",
+                        help_text="Only buyers with an admission reach the units. So far the shop itself must issue them.",
                         verbose_name="waiting room is on",
                     ),
                 ),
