@@ -85,6 +85,7 @@ DATABASES = {
         "PASSWORD": _database.get("password", ""),
         "HOST": _database.get("host", ""),
         "PORT": str(_database.get("port", "")),
+        "CONN_HEALTH_CHECKS": True,  # after a restart of PostgreSQL the pool is full of dead connections
         # The pool refuses persistent connections beside it: CONN_MAX_AGE stays 0.
         "OPTIONS": {
             "pool": {"min_size": 0, "max_size": FLUXGATE.database_pool_max, "timeout": 5},

@@ -5,6 +5,7 @@ row. Nothing on the way to a 202 opens a database connection.
 """
 
 import asyncio
+import re
 from typing import Any, cast
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from waitingroom import admission, shedding
 
 router = Router(tags=["orders"])
 
+_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _POLL_SECONDS = {"held": 2, "queued": 1}
 _running: set[asyncio.Task[Any]] = set()
 
@@ -117,9 +119,7 @@ async def place_order(request: HttpRequest, sale: str, body: OrderRequest) -> Ht
         )
         if not facts.seal:  # public, but not armed: there is no gate to ask yet
             raise await _not_open(turnstile, facts)
-        placed = await _shielded(
-            place(turnstile, log, facts, attempt, traceparent=request.headers.get("traceparent"))
-        )
+        placed = await _shielded(place(turnstile, log, facts, attempt, traceparent=_traceparent(request)))
     except (GateUnreachable, Fenced, LogUnavailable) as error:
         metrics.answers.labels("unavailable").inc()
         raise Problem("temporarily-unavailable", retry_after=1) from error
@@ -188,6 +188,12 @@ def _is_admitted(request: HttpRequest, sale: str, customer: str) -> bool:
         return admission.is_live(token, sale, customer)
     except admission.AdmissionInvalid as error:
         raise Problem("admission-invalid", f"The admission was not accepted: {error}.") from None
+
+
+def _traceparent(request: HttpRequest) -> str | None:
+    """The W3C trace context of the caller, if it is one: it travels on with the claim."""
+    value = request.headers.get("traceparent", "")
+    return value if _TRACEPARENT.fullmatch(value) else None
 
 
 async def _shielded(work: Any) -> Any:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from sales.arming import facts
 from sales.database import Database, DatabaseAway
-from sales.gate import Fenced, GateUnreachable
+from sales.gate import GateUnreachable
 from sales.models import Sale, SaleState
 from sales.phases import Phase, UnitsLeft, phase, units_left
 from sales.problems import Problem
@@ -107,30 +107,29 @@ class Snapshots:
         else:
             public = public.filter(slug=slug)
         found = await self._database.ask(lambda: list(public.order_by("opens_at", "slug")[:200]))
-        return [await self._describe(sale) for sale in found]
+        try:
+            remaining = await self._turnstile.units_remaining([facts(sale) for sale in found])
+        except GateUnreachable:
+            remaining = [None] * len(found)
+        return [_describe(sale, units) for sale, units in zip(found, remaining, strict=True)]
 
-    async def _describe(self, sale: Sale) -> dict[str, Any]:
-        remaining: int | None = None
-        if sale.armed_at:
-            try:
-                remaining = await self._turnstile.units_remaining(facts(sale))
-            except (GateUnreachable, Fenced):
-                remaining = None
-        return {
-            "slug": sale.slug,
-            "name": sale.name,
-            "product": {"name": sale.product.name, "description": sale.product.description},
-            "state": sale.state,
-            "opens_at": sale.opens_at.astimezone(UTC),
-            "closes_at": sale.closes_at.astimezone(UTC),
-            "unit_price": f"{sale.unit_price:.2f}",
-            "currency": sale.currency,
-            "limit_per_customer": sale.limit_per_customer,
-            "allotment": sale.allotment,
-            "units_left": units_left(remaining, sale.allotment),
-            "orders_url": f"/api/v1/sales/{sale.slug}/orders",
-            "room_url": f"/static/waitingroom/room.html?sale={sale.slug}",
-        }
+
+def _describe(sale: Sale, remaining: int | None) -> dict[str, Any]:
+    return {
+        "slug": sale.slug,
+        "name": sale.name,
+        "product": {"name": sale.product.name, "description": sale.product.description},
+        "state": sale.state,
+        "opens_at": sale.opens_at.astimezone(UTC),
+        "closes_at": sale.closes_at.astimezone(UTC),
+        "unit_price": f"{sale.unit_price:.2f}",
+        "currency": sale.currency,
+        "limit_per_customer": sale.limit_per_customer,
+        "allotment": sale.allotment,
+        "units_left": units_left(remaining, sale.allotment),
+        "orders_url": f"/api/v1/sales/{sale.slug}/orders",
+        "room_url": f"/static/waitingroom/room.html?sale={sale.slug}",
+    }
 
 
 @router.get("/sales", response=SaleList, summary="Current sales")

@@ -73,7 +73,9 @@ def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
             if sources is _NOT_ARMED:
                 _take_allotment(sale)
         _build_gate(client, sale)
-    _move(sale, [SaleState.ARMING], SaleState.ARMED, "armed", actor, "", armed_at=timezone.now())
+    # Only of this very arming: somebody else may have begun another one meanwhile.
+    now = timezone.now()
+    _move(sale, [SaleState.ARMING], SaleState.ARMED, "armed", actor, "", expected_epoch=epoch, armed_at=now)
 
 
 def open_sale(sale: Sale, *, actor: str, reason: str = "") -> None:
@@ -102,7 +104,8 @@ def close(sale: Sale, *, actor: str, reason: str = "") -> None:
     stoppable = [SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED]
     _require(sale, [*stoppable, SaleState.CLOSING], "close")
     with _gate() as client:
-        _switch(client, sale, "closed")
+        if image(client, sale.id) is not None:  # a gate that is gone sells nothing: the sale can still end
+            _switch(client, sale, "closed")
         if sale.state != SaleState.CLOSING:
             _move(sale, stoppable, SaleState.CLOSING, "close", actor, reason)
         if not _unwritten(image(client, sale.id)):
@@ -254,14 +257,16 @@ def _move(
     action: str,
     actor: str,
     reason: str,
+    expected_epoch: int | None = None,
     **values: Any,
 ) -> None:
     """One conditional UPDATE along the state machine, with its event. Raises Refused when no row moved."""
     before = sale.state
     with transaction.atomic():
-        moved = Sale.objects.filter(pk=sale.pk, state__in=sources).update(
-            state=target, updated_at=timezone.now(), **values
-        )
+        movable = Sale.objects.filter(pk=sale.pk, state__in=sources)
+        if expected_epoch is not None:
+            movable = movable.filter(epoch=expected_epoch)
+        moved = movable.update(state=target, updated_at=timezone.now(), **values)
         if not moved:
             sale.refresh_from_db()
             raise Refused(_not_now(sale, action))

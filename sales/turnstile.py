@@ -80,7 +80,7 @@ class Turnstile:
         self._asking: dict[str, asyncio.Future[Facts | None]] = {}
         self._questions = GroupCommit(self._look_up, in_flight=1)
         self._published: tuple[float, list[Facts]] = (float("-inf"), [])
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[list[Facts]] | None = None
         self._attempts: dict[str, GroupCommit[Attempt, Answer]] = {}
         self._marks: dict[str, GroupCommit[UUID, None]] = {}
 
@@ -141,14 +141,27 @@ class Turnstile:
             self._facts[slug] = (time.monotonic(), facts)
 
     async def published(self, *, seconds: float = FACTS_SECONDS) -> list[Facts]:
-        """Every public sale's facts, at most so many seconds old. Raises GateUnreachable."""
-        async with self._reading:
-            at, published = self._published
-            if time.monotonic() - at >= seconds:
-                values = await self._within(self._aside.hvals(DIRECTORY))
-                published = [msgspec.json.decode(value, type=Facts) for value in values]
-                self._published = (time.monotonic(), published)
+        """Every public sale's facts, at most so many seconds old. Raises GateUnreachable.
+
+        Whoever asks meanwhile shares the question, and its failure: a queue of questions to a
+        Redis that does not answer would wait a timeout each.
+        """
+        at, published = self._published
+        if time.monotonic() - at < seconds:
             return published
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+            self._reading.add_done_callback(_look_at)
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> list[Facts]:
+        try:
+            values = await self._within(self._aside.hvals(DIRECTORY))
+            published = [msgspec.json.decode(value, type=Facts) for value in values]
+            self._published = (time.monotonic(), published)
+            return published
+        finally:
+            self._reading = None
 
     async def attempt(self, facts: Facts, attempt: Attempt) -> Answer:
         """One attempt on the sale's units, decided atomically with whatever else leaves in the same call.
@@ -191,11 +204,18 @@ class Turnstile:
                 return facts, parse_claim(value)
         return None
 
-    async def units_remaining(self, facts: Facts) -> int | None:
-        """Units the gate has left to give, or None when the sale is not armed. Raises GateUnreachable."""
-        key = pool_keys(facts.sale_id, facts.pool).gate
-        value = await self._within(self._aside.hget(key, "remaining"))
-        return None if value is None else int(value)
+    async def units_remaining(self, sales: Sequence[Facts]) -> list[int | None]:
+        """Units the gate has left of each sale, None where it holds none. One round trip.
+
+        Raises GateUnreachable.
+        """
+        if not sales:
+            return []
+        pipeline = self._aside.pipeline(transaction=False)
+        for facts in sales:
+            pipeline.hget(pool_keys(facts.sale_id, facts.pool).gate, "remaining")
+        values = await self._within(pipeline.execute())
+        return [None if value is None else int(value) for value in values]
 
     async def _look_up(self, slugs: Sequence[str]) -> list[Facts | None]:
         pipeline = self._aside.pipeline(transaction=False)
@@ -263,7 +283,7 @@ class Turnstile:
                 task.cancel()
 
 
-def _look_at(future: asyncio.Future[None]) -> None:
+def _look_at(future: asyncio.Future[Any]) -> None:
     """Reads the outcome, so that asyncio does not warn of an exception that nobody waits for."""
     if not future.cancelled():
         future.exception()

@@ -175,7 +175,8 @@ class ProductAdmin(ImportMixin, ModelAdmin):
 
     def _apply_delta(self, request: HttpRequest, product: Product, asked: dict[str, Any]) -> None:
         # False means that this page was sent before; None that the cache is down, and the change is made.
-        if cache.add(f"sales:stock-form:{asked['once']}", 1, 86_400) is False:
+        sent = f"sales:stock-form:{asked['once']}"
+        if cache.add(sent, 1, 86_400) is False:
             messages.warning(request, "This change was made already; it was not made twice.")
             return
         try:
@@ -183,6 +184,7 @@ class ProductAdmin(ImportMixin, ModelAdmin):
                 product, asked["delta"], actor=request.user.get_username(), reason=asked["reason"]
             )
         except arming.Refused as refusal:
+            cache.delete(sent)  # nothing was made: the same page may ask for less
             messages.error(request, str(refusal))
         else:
             messages.success(

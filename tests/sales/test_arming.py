@@ -305,3 +305,29 @@ def test_a_full_gate_can_be_stopped_but_not_armed(
     arming.pause(running, actor="test")
     arming.close(running, actor="test")
     assert running.state == SaleState.CLOSED
+
+
+def test_a_sale_whose_gate_is_gone_can_be_closed(open_sale: MakeSale, gate: redis.Redis) -> None:
+    sale = open_sale()
+    gate.delete(*pool_keys(sale.id))
+    arming.close(sale, actor="test")
+    assert sale.state == SaleState.CLOSED
+
+
+def test_an_arming_that_was_overtaken_does_not_call_the_sale_armed(
+    make_sale: MakeSale, monkeypatch: pytest.MonkeyPatch, log_topic: str
+) -> None:
+    """Another operator has begun a later arming and has not built its gate yet."""
+    sale = make_sale()
+    build = arming._build_gate
+
+    def overtaken(client: redis.Redis, armed: Sale) -> None:
+        build(client, armed)
+        Sale.objects.filter(pk=armed.pk).update(epoch=armed.epoch + 1)
+
+    with monkeypatch.context() as racing:
+        racing.setattr(arming, "_build_gate", overtaken)
+        with pytest.raises(Refused):
+            arming.arm(sale, actor="first")
+    arming.arm(sale, actor="second")
+    assert sale.state == SaleState.ARMED
