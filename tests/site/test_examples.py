@@ -15,8 +15,7 @@ from tests.running_site import Site
 ROOT = Path(__file__).resolve().parents[2]
 
 # Curl is not on every machine that has Python and make. This knows the options that the documents use.
-CURL = f"""#!{sys.executable}
-import argparse, requests
+CURL = """import argparse, requests
 parser = argparse.ArgumentParser()
 parser.add_argument("url")
 parser.add_argument("-s", action="store_true")
@@ -25,9 +24,9 @@ parser.add_argument("-X", default="")
 parser.add_argument("-H", action="append", default=[])
 parser.add_argument("--json", default="")
 asked = parser.parse_args()
-headers = {{"Accept": "*/*"}} | dict(line.split(": ", 1) for line in asked.H)
+headers = {"Accept": "*/*"} | dict(line.split(": ", 1) for line in asked.H)
 if asked.json:
-    headers |= {{"Content-Type": "application/json", "Accept": "application/json"}}
+    headers |= {"Content-Type": "application/json", "Accept": "application/json"}
 method = asked.X or ("POST" if asked.json else "GET")
 body = asked.json.encode() or None
 answer = requests.request(method, asked.url, headers=headers, data=body, allow_redirects=False)
@@ -62,7 +61,9 @@ def test_the_examples_work(
     site: Site, sale: Sale, tmp_path: Path, document: str, section: str, curls: int
 ) -> None:
     curl = tmp_path / "curl"
-    curl.write_text(CURL)
+    (tmp_path / "curl.py").write_text(CURL)
+    # By way of sh: the path of an interpreter in a first line must not have a space.
+    curl.write_text('#!/bin/sh\nexec "$PYTHON" "$0.py" "$@"\n')
     curl.chmod(0o755)
     script = lines(document, section)
     assert len(re.findall(r"\bcurl ", script)) == curls
@@ -71,7 +72,7 @@ def test_the_examples_work(
         cwd=tmp_path,
         env=os.environ
         | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-        | {"SITE": site.url, "SALE": sale.slug, "TOKEN": mint(f"ann-{document}")},
+        | {"PYTHON": sys.executable, "SITE": site.url, "SALE": sale.slug, "TOKEN": mint(f"ann-{document}")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
