@@ -10,7 +10,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Flux-Gate needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
