@@ -66,5 +66,5 @@ lock: $(READY) ## pin the newest versions that pyproject.toml allows
 
 .PHONY: clean
 clean: ## end the embedded servers and delete what they kept
-	@if [ -x $(BIN)/python ]; then $(BIN)/python manage.py stack down; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python manage.py stack down --wipe; fi
 	rm -rf .fluxgate .venv
