@@ -9,10 +9,12 @@ import pytest
 import time_machine
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orders import idempotency
+from orders.api import _traceparent
 from orders.claims import order_id
 from orders.identity import Identity, InvalidToken, mint
 from waitingroom import admission, shedding
@@ -147,3 +149,18 @@ def test_people_who_are_turned_away_together_do_not_return_together() -> None:
     assert len(waits) > 1
     assert all(1 <= wait <= 3 for wait in waits)
     assert all(shedding.retry_after(10**9) <= shedding.MOST_SECONDS + 2 for _ in range(50))
+
+
+@pytest.mark.parametrize(
+    ("header", "travels"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
+        ("", False),
+        ("x" * 900_000, False),
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\nx", False),
+    ],
+    ids=["of W3C", "empty", "huge", "with more behind it"],
+)
+def test_only_a_trace_context_travels_with_the_claim(rf: RequestFactory, header: str, travels: bool) -> None:
+    request = rf.post("/", headers={"traceparent": header})
+    assert _traceparent(request) == (header if travels else None)

@@ -177,3 +177,27 @@ async def test_a_fenced_gate_appends_nothing(
     with pytest.raises(Fenced):
         await place(turnstile, Acknowledgements(log), facts, Attempt(uuid4(), "ann", 1))
     assert log.records == []
+
+
+async def test_questions_to_a_silent_gate_wait_one_timeout_together() -> None:
+    """In a queue each would wait its own: 200 polls of a frozen gate took 25 s."""
+    with silent_server() as silent:
+        turnstile = Turnstile(silent)
+        async with asyncio.timeout(5):  # one after the other they would need 200 times 250 ms
+            answers = await asyncio.gather(
+                *(turnstile.published() for _ in range(200)), return_exceptions=True
+            )
+        assert {type(answer) for answer in answers} == {GateUnreachable}
+        await turnstile.close()
+
+
+async def test_a_crowd_that_asks_for_the_sales_is_one_question(
+    turnstile: Turnstile, gate: redis.Redis
+) -> None:
+    def asked() -> int:
+        statistics: Any = gate.info("commandstats")
+        return int(statistics.get("cmdstat_hvals", {"calls": 0})["calls"])
+
+    before = asked()
+    await asyncio.gather(*(turnstile.published() for _ in range(200)))
+    assert asked() - before == 1

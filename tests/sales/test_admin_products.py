@@ -186,6 +186,15 @@ def test_the_same_form_sent_twice_counts_once(operator: Client, product: Product
     assert product.stock == 15
 
 
+def test_a_form_that_was_refused_may_be_corrected_and_sent_again(operator: Client, product: Product) -> None:
+    """The browser's Back brings the same page view: nothing was made, so it is not "already made"."""
+    sent = delta(-50)
+    operator.post(stock_page(product), sent)
+    operator.post(stock_page(product), sent | {"delta": -5})
+    product.refresh_from_db()
+    assert product.stock == 5
+
+
 def test_a_cache_that_is_down_does_not_stop_a_delta(
     operator: Client, product: Product, monkeypatch: pytest.MonkeyPatch
 ) -> None:
