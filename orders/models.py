@@ -87,8 +87,20 @@ class Position(models.Model):
         return f"{self.topic}/{self.partition}@{self.next_offset}"
 
 
+class ParkedState(models.TextChoices):
+    """Only `orders.parking` moves a parked record along; replayed and dropped are final."""
+
+    PARKED = "parked"
+    REPLAYED = "replayed"
+    DROPPED = "dropped"
+
+
 class ParkedRecord(models.Model):
-    """A record fulfillment could not use, kept whole: nothing read from the log is ever dropped."""
+    """A record fulfillment could not use, kept whole: nothing read from the log is ever dropped.
+
+    What the log said of it (where it stood, key, value, headers) never changes, and no row is ever
+    deleted, by a trigger. `cause` is the last one; earlier ones stand in its events.
+    """
 
     topic = models.CharField(max_length=249)
     incarnation = models.CharField(max_length=64, default="")
@@ -99,6 +111,9 @@ class ParkedRecord(models.Model):
     headers = models.JSONField(default=list)
     cause = models.CharField(max_length=500)
     parked_at = models.DateTimeField(db_default=Now())
+    state = models.CharField(max_length=16, choices=ParkedState, db_default=ParkedState.PARKED)
+    attempts = models.PositiveIntegerField(db_default=1)  # how often somebody tried to fulfill it
+    tried_at = models.DateTimeField("last tried at", db_default=Now())
 
     class Meta:
         ordering = ["-parked_at"]
@@ -106,7 +121,35 @@ class ParkedRecord(models.Model):
             models.UniqueConstraint(
                 fields=["topic", "incarnation", "partition", "offset"], name="parked_record_once"
             ),
+            models.CheckConstraint(
+                condition=Q(state__in=ParkedState.values), name="parked_record_state_known"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}@{self.offset}"
+
+
+class ParkedStep(models.TextChoices):
+    """What somebody did with a parked record. `tried` is a replay after which it is still parked."""
+
+    TRIED = "tried"
+    REPLAYED = "replayed"
+    DROPPED = "dropped"
+
+
+class ParkedRecordEvent(models.Model):
+    """Each step, in the transaction of the step: by whom, when, why. Append-only, by a trigger."""
+
+    record = models.ForeignKey(ParkedRecord, on_delete=models.PROTECT, related_name="events")
+    at = models.DateTimeField(db_default=Now())
+    step = models.CharField(max_length=16, choices=ParkedStep)
+    actor = models.CharField(max_length=150)
+    reason = models.CharField(max_length=500, blank=True)
+    outcome = models.CharField(max_length=500, blank=True)  # of a replay: what the order book says now
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.record_id} {self.step}"
