@@ -8,14 +8,35 @@ import structlog
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
+from ninja.openapi.schema import OpenAPISchema
 
+from fluxgate_site.bodies import StrictParser
 from orders.api import router as orders
 from sales.api import router as sales
-from sales.problems import Problem
+from sales.problems import CONTENT_TYPE, Problem
 
 logger = structlog.get_logger(__name__)
 
-api = NinjaAPI(
+
+class Api(NinjaAPI):
+    """ninja describes every answer as `application/json`; a refusal is `application/problem+json`."""
+
+    def get_openapi_schema(self, **named: Any) -> OpenAPISchema:
+        document = super().get_openapi_schema(**named)
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                for response in operation["responses"].values():
+                    content = response.get("content", {})
+                    if _is_problem(content.get("application/json")):
+                        content[CONTENT_TYPE] = content.pop("application/json")
+        return document
+
+
+def _is_problem(media: dict[str, Any] | None) -> bool:
+    return media is not None and media["schema"].get("$ref", "").endswith("/ProblemBody")
+
+
+api = Api(
     title="Flux-Gate",
     version="1.0.0",
     description=(
@@ -25,6 +46,7 @@ api = NinjaAPI(
     docs_url="/docs",
     openapi_url="/openapi.json",
     urls_namespace="api-v1",
+    parser=StrictParser(),
 )
 api.add_router("", sales)
 api.add_router("", orders)

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from asgiref.typing import HTTPScope
+from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
@@ -23,7 +24,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_BYTES = 4096
-BODY_SECONDS = 10
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
@@ -31,6 +31,7 @@ class ShopDoor(BaseHandler):
     """An ASGI application for `/api/`. Nothing here cancels a request whose client has gone."""
 
     def __init__(self) -> None:
+        self._body_seconds = settings.FLUXGATE.body_seconds
         # What load_middleware() does with an empty settings.MIDDLEWARE.
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
@@ -41,7 +42,7 @@ class ShopDoor(BaseHandler):
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(self._body_seconds):
                 body = await _whole_body(scope, receive)
             response = await self._respond(ASGIRequest(scope, BytesIO(body)))
         except TimeoutError:

@@ -20,11 +20,11 @@ from orders.claims import order_id as make_order_id
 from orders.identity import Identity, InvalidToken
 from orders.log import Acknowledgements, LogUnavailable
 from orders.placing import Placed, place
-from orders.schemas import OrderAccepted, OrderRequest, OrderStatus, problems
+from orders.schemas import LINKS, PLACING_HEADERS, OrderAccepted, OrderRequest, OrderStatus
 from orders.status import Standing, Standings
 from sales.database import DatabaseAway
 from sales.gate import Facts, Fenced, GateUnreachable, Verdict, from_ms
-from sales.problems import Problem
+from sales.problems import Problem, problems
 from sales.turnstile import Attempt, Turnstile
 from waitingroom import admission, shedding
 
@@ -63,6 +63,8 @@ class BuyerWithKey(Buyer):
         header = request.headers.get("Idempotency-Key")
         if header is None:
             raise Problem("idempotency-key-missing")
+        if _times(request, b"idempotency-key") > 1:  # Django would join them into a third key
+            raise Problem("idempotency-key-invalid", "The key cannot be used: there are several headers.")
         try:
             request.idempotency_key = idempotency.parse(header)  # type: ignore[attr-defined]
         except idempotency.KeyInvalid as error:
@@ -72,28 +74,20 @@ class BuyerWithKey(Buyer):
         return customer
 
 
-_KEY_PARAMETER = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    "description": "Of the client's making. The same key always names the same order.",
-}
-_ADMISSION_PARAMETER = {
-    "name": admission.HEADER,
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string"},
-    "description": "Proof of a turn in the waiting room.",
-}
-
-
 @router.post(
     "/sales/{sale}/orders",
     auth=BuyerWithKey(),
-    response={202: OrderAccepted, **problems(400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503)},
+    response={
+        202: OrderAccepted,
+        302: None,
+        **problems(400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 503),
+    },
+    operation_id="place_order",
     summary="Place an order",
-    openapi_extra={"parameters": [_KEY_PARAMETER, _ADMISSION_PARAMETER]},
+    openapi_extra={
+        "parameters": PLACING_HEADERS,
+        "responses": {202: {"links": LINKS}},
+    },
 )
 async def place_order(request: HttpRequest, sale: str, body: OrderRequest) -> HttpResponse:
     """Asks for units of a sale. Repeat with the same key after any doubt: it names the same order.
@@ -132,8 +126,10 @@ async def place_order(request: HttpRequest, sale: str, body: OrderRequest) -> Ht
 @router.get(
     "/orders/{order_id}",
     auth=Buyer(),
-    response={200: OrderStatus, **problems(401, 404, 503)},
+    response={200: OrderStatus, 304: None, **problems(401, 404, 503)},
+    operation_id="order_status",
     summary="State of an order",
+    openapi_extra={"responses": {200: {"links": LINKS}}},
 )
 async def order_status(request: HttpRequest, order_id: str) -> HttpResponse:
     """The order's state from the moment of the 202 on. Poll after `Retry-After` until `final`."""
@@ -153,8 +149,10 @@ async def order_status(request: HttpRequest, order_id: str) -> HttpResponse:
 @router.post(
     "/orders/{order_id}/cancel",
     auth=Buyer(),
-    response={200: OrderStatus, 202: OrderStatus, **problems(401, 404, 503)},
+    response={200: OrderStatus, 202: OrderStatus, **problems(401, 404, 408, 413, 503)},
+    operation_id="cancel_order",
     summary="Cancel an order",
+    openapi_extra={"responses": {200: {"links": LINKS}, 202: {"links": LINKS}}},
 )
 async def cancel_order(request: HttpRequest, order_id: str) -> HttpResponse:
     """Gives the units back, exactly once. 202 until the order book says so, 200 when all is done."""
@@ -174,6 +172,11 @@ async def cancel_order(request: HttpRequest, order_id: str) -> HttpResponse:
 def _state(request: HttpRequest) -> dict[str, Any]:
     """The process's clients, made in the lifespan of fluxgate_site.asgi."""
     return cast(dict[str, Any], request.scope["state"])  # type: ignore[attr-defined]
+
+
+def _times(request: HttpRequest, name: bytes) -> int:
+    """How often the request carries this header; the name in lower case."""
+    return sum(each == name for each, _ in request.scope["headers"])  # type: ignore[attr-defined]
 
 
 def _unauthorized(detail: str) -> Problem:

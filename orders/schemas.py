@@ -1,11 +1,19 @@
 """The shapes of the order API. Times are UTC; `server_time` stands beside them."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from ninja import Schema
 from pydantic import ConfigDict, Field
+
+from waitingroom import admission
+
+# Where a machine goes from an answer that names an order (OpenAPI's links).
+LINKS = {
+    name: {"operationId": name, "parameters": {"order_id": "$response.body#/order_id"}}
+    for name in ("order_status", "cancel_order")
+}
 
 
 class OrderRequest(Schema):
@@ -41,17 +49,24 @@ class OrderStatus(Schema):
     server_time: datetime
 
 
-class ProblemBody(Schema):
-    """RFC 9457. `type` is stable and documented at /problems."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
-def problems(*statuses: int) -> dict[int, Any]:
-    """The refusals of an operation, for its `response` map."""
-    return dict.fromkeys(statuses, ProblemBody)
+# What OpenAPI is told of the headers that come with an order; orders/api.py reads them itself.
+PLACING_HEADERS = [
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": True,
+        # Bare, or as a structured-field string; orders/idempotency.py reads the same two.
+        "schema": {
+            "type": "string",
+            "pattern": r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$',
+        },
+        "description": "Of the client's making. The same key always names the same order.",
+    },
+    {
+        "name": admission.HEADER,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "Proof of a turn in the waiting room.",
+    },
+]

@@ -23,7 +23,7 @@ from sales.database import Database, DatabaseAway
 from sales.gate import GateUnreachable
 from sales.models import Sale, SaleState
 from sales.phases import Phase, UnitsLeft, phase, units_left
-from sales.problems import Problem
+from sales.problems import Problem, problems
 from sales.turnstile import Turnstile
 
 router = Router(tags=["sales"])
@@ -132,7 +132,21 @@ def _describe(sale: Sale, remaining: int | None) -> dict[str, Any]:
     }
 
 
-@router.get("/sales", response=SaleList, summary="Current sales")
+def _links(sale: str) -> dict[str, Any]:
+    """Where a machine goes from an answer; `sale` is the JSON pointer to a sale's key in it."""
+    return {
+        name: {"operationId": name, "parameters": {"sale": f"$response.body#{sale}"}}
+        for name in ("get_sale", "place_order")
+    }
+
+
+@router.get(
+    "/sales",
+    response={200: SaleList, 304: None, **problems(503)},
+    operation_id="list_sales",
+    summary="Current sales",
+    openapi_extra={"responses": {200: {"links": _links("/sales/0/slug")}}},
+)
 async def list_sales(request: HttpRequest) -> HttpResponse:
     """Sales that are coming, running, or closed within the last week. Cacheable for a second."""
     known = await _snapshots(request).get()
@@ -140,7 +154,13 @@ async def list_sales(request: HttpRequest) -> HttpResponse:
     return _cacheable(request, {"sales": [_at(sale, now) for sale in known], "server_time": now})
 
 
-@router.get("/sales/{sale}", response=SaleFacts, summary="One sale")
+@router.get(
+    "/sales/{sale}",
+    response={200: SaleFacts, 304: None, **problems(404, 503)},
+    operation_id="get_sale",
+    summary="One sale",
+    openapi_extra={"responses": {200: {"links": _links("/slug")}}},
+)
 async def get_sale(request: HttpRequest, sale: str) -> HttpResponse:
     """The public facts of one sale. Cacheable for a second."""
     known = await _snapshots(request).get(sale) if "\0" not in sale else []

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 from django.http import HttpResponse
+from ninja import Schema
+from pydantic import ConfigDict
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -67,7 +69,7 @@ CATALOGUE = [
         'Quantities are whole JSON numbers: true, "3" and 3.0 are not.',
     ),
     ProblemType("body-too-large", 413, "The body is too large", "A body has 4,096 bytes at most."),
-    ProblemType("body-timeout", 408, "The body did not arrive", "Send the body within 10 seconds."),
+    ProblemType("body-timeout", 408, "The body did not arrive", "Send the whole body within a few seconds."),
     ProblemType(
         "method-not-allowed", 405, "This address has no such method", "The header Allow lists the methods."
     ),
@@ -144,6 +146,22 @@ CATALOGUE = [
 ]
 
 BY_SLUG = {problem.slug: problem for problem in CATALOGUE}
+
+
+class ProblemBody(Schema):
+    """RFC 9457. `type` is stable and documented at /problems."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def problems(*statuses: int) -> dict[int, Any]:
+    """The refusals of an operation, for its `response` map."""
+    return dict.fromkeys(statuses, ProblemBody)
 
 
 class Problem(Exception):

@@ -132,7 +132,7 @@ def post(site: Site, data: bytes, **headers: str) -> requests.Response:
         (b"[]", "invalid-request"),
         (b"1", "invalid-request"),
         (b'{"quantity":1,"unit_price":0}', "invalid-request"),
-        (b'{"quantity":NaN}', "invalid-request"),
+        (b'{"quantity":NaN}', "malformed-request"),
         (b'{"\\ud800":1,"quantity":1}', "invalid-request"),
         (b'{"quantity":', "malformed-request"),
         (b"\xff\xfe", "malformed-request"),
