@@ -23,7 +23,8 @@ from orders.placing import Placed, place
 from orders.schemas import LINKS, PLACING_HEADERS, OrderAccepted, OrderRequest, OrderStatus
 from orders.status import Standing, Standings
 from sales.database import DatabaseAway
-from sales.gate import Facts, Fenced, GateUnreachable, Verdict, from_ms
+from sales.directory import Facts
+from sales.gate import Fenced, GateUnreachable, Verdict, from_ms
 from sales.problems import Problem, problems
 from sales.turnstile import Attempt, Turnstile
 from waitingroom import admission, shedding

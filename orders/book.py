@@ -8,13 +8,17 @@ Written in SQL because `bulk_create(ignore_conflicts)` cannot say which rows are
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
+from django.db import transaction as django_transaction
 
 from orders.claims import Claim
 from orders.models import OrderState
+from sales.models import Sale
 
 
 class Source(NamedTuple):
@@ -34,8 +38,38 @@ class Read(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]] = ()
 
 
+class SaleFacts(NamedTuple):
+    """What an order must agree with."""
+
+    product_id: int
+    unit_price: Decimal
+    currency: str
+    limit_per_customer: int  # units
+
+
 class Zombie(Exception):
     """The position is not where this consumer left it: another one has taken the partition over."""
+
+
+def transaction() -> AbstractContextManager[Any]:
+    """Everything in it commits together, or nothing does. Raises on leaving it when the commit fails."""
+    return django_transaction.atomic(durable=True)
+
+
+def savepoint() -> AbstractContextManager[Any]:
+    """Inside of a transaction: what fails in it takes back no more than itself."""
+    return django_transaction.atomic()
+
+
+def disconnect() -> None:
+    """Drops a connection that may be broken: outside a request Django would keep it for ever."""
+    connection.close()
+
+
+def sales(sale_ids: Iterable[UUID]) -> dict[UUID, SaleFacts]:
+    """The facts of those sales that exist."""
+    rows = Sale.objects.filter(pk__in=set(sale_ids)).values_list("id", *SaleFacts._fields)
+    return {sale_id: SaleFacts(*facts) for sale_id, *facts in rows}
 
 
 def position(source: Source) -> int:
@@ -101,6 +135,18 @@ def sell(sale_id: UUID, units: int) -> bool:
             (units, sale_id, units),
         )
     )
+
+
+def above_limit(sale_ids: Iterable[UUID], customers: Iterable[str]) -> dict[tuple[UUID, str], int]:
+    """I4: by how many units customers, among these, have confirmed more of a sale than its limit."""
+    rows = _select(
+        "SELECT o.sale_id, o.customer, sum(o.quantity) - s.limit_per_customer FROM orders_order o"
+        " JOIN sales_sale s ON s.id = o.sale_id"
+        " WHERE o.sale_id = ANY(%s) AND o.customer = ANY(%s) AND o.state = %s"
+        " GROUP BY o.sale_id, o.customer, s.limit_per_customer HAVING sum(o.quantity) > s.limit_per_customer",
+        (list(set(sale_ids)), list(set(customers)), OrderState.CONFIRMED.value),
+    )
+    return {(sale_id, customer): int(units) for sale_id, customer, units in rows}
 
 
 def unsell(sale_id: UUID, units: int) -> None:

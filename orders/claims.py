@@ -59,7 +59,17 @@ class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     cancelled_at: Timestamp
 
 
-Message = Claim | Cancel
+class Barrier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="barrier"):
+    """A new arming of a pool: claims of earlier epochs that stand behind it in the log come too late."""
+
+    v: Literal[1]
+    sale_id: UUID
+    pool: Annotated[int, msgspec.Meta(ge=0, le=2**15 - 1)]
+    epoch: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    at: Timestamp
+
+
+Message = Claim | Cancel | Barrier
 
 
 class Record(NamedTuple):
@@ -102,22 +112,42 @@ def pool_key(sale_id: UUID, pool: int) -> bytes:
 
 
 def encode(message: Message, partition: int, traceparent: str | None = None) -> Record:
-    claim = message if isinstance(message, Claim) else message.claim
-    at = message.claimed_at if isinstance(message, Claim) else message.cancelled_at
-    kind = "claimed" if isinstance(message, Claim) else "cancel-requested"
+    match message:
+        case Claim():
+            about, at = f"{message.order_id}:claimed", message.claimed_at
+            kind = "order.claimed"
+        case Cancel():
+            about, at = f"{message.claim.order_id}:cancel-requested", message.cancelled_at
+            kind = "order.cancel-requested"
+        case Barrier():
+            about, at = f"{message.sale_id}:{message.pool}:{message.epoch}", message.at
+            kind = "pool.rearmed"
+    sale_id = sale_in(message)
     attributes: list[tuple[str, Any]] = [
         ("ce_specversion", "1.0"),
-        ("ce_id", f"{claim.order_id}:{kind}"),
+        ("ce_id", about),
         ("ce_source", SOURCE),
-        ("ce_type", f"com.fluxgate.order.{kind}.v1"),
+        ("ce_type", f"com.fluxgate.{kind}.v1"),
         ("ce_time", at.isoformat().replace("+00:00", "Z")),
-        ("ce_subject", str(claim.sale_id)),
+        ("ce_subject", str(sale_id)),
         ("content-type", CONTENT_TYPE),
     ]
     if traceparent:
         attributes.append(("traceparent", traceparent))
     headers = [(name, value.encode()) for name, value in attributes]
-    return Record(partition, pool_key(claim.sale_id, claim.pool), _encoder.encode(message), headers)
+    return Record(partition, pool_key(sale_id, pool_in(message)), _encoder.encode(message), headers)
+
+
+def claim_in(message: Claim | Cancel) -> Claim:
+    return message if isinstance(message, Claim) else message.claim
+
+
+def sale_in(message: Message) -> UUID:
+    return message.claim.sale_id if isinstance(message, Cancel) else message.sale_id
+
+
+def pool_in(message: Message) -> int:
+    return message.claim.pool if isinstance(message, Cancel) else message.pool
 
 
 def decode(value: bytes | None) -> Message:

@@ -4,10 +4,13 @@ Everything a batch does commits or rolls back together with the position, so tha
 die anywhere: the next one finds the position and the rows in agreement. The order of the steps:
 
 1. The position moves from the expected offset. A zombie's batch ends here, before it has written.
-2. Orders are inserted; a claim that has its row already changes nothing.
-3. One conditional UPDATE per sale takes the units; where it moves no row, one by one in log
+2. Claims of an epoch before the pool's last barrier are dropped: the gate they came from is gone, and
+   the one that stands was loaded without them.
+3. Orders are inserted; a claim that has its row already changes nothing.
+4. What a customer has above the limit is refused (I4; the gate refuses it first).
+5. One conditional UPDATE per sale takes the units; where it moves no row, one by one in log
    order, and the excess is refused. After the inserts, so that the sale's row is locked briefly.
-4. Events of what changed. 5. Records that cannot be used are parked.
+6. Events of what changed, barriers that were passed, records that cannot be used.
 """
 
 from collections import Counter
@@ -17,20 +20,23 @@ from typing import NamedTuple, cast
 from uuid import UUID
 
 import structlog
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError
 
-from orders import book, metrics
+from orders import book, epochs, metrics
 from orders.book import Read, Source
-from orders.claims import BadRecord, Cancel, Claim, Message, decode
+from orders.claims import BadRecord, Barrier, Cancel, Claim, claim_in, decode, sale_in
 from orders.models import OrderState
-from sales.models import Sale
+from orders.sifting import NewerVersion, Parked, one_line, sift
+from sales import crashpoints
 
 # So many records in a row that all have to be parked are not an accident of one record: it is this
 # release that cannot read them. Better to stop with the log untouched than to park a whole sale.
 POISON_IN_A_ROW = 20
 SOLD_OUT = "sold_out"
+LIMIT_REACHED = "limit_reached"
 
 _POISON = (DataError, IntegrityError, UnicodeError)  # of the data, not of the connection
+__all__ = ["Batch", "NewerVersion", "Outcome", "Poisoned", "fulfill", "recall", "write"]
 logger = structlog.get_logger(__name__)
 
 
@@ -52,7 +58,6 @@ class Outcome(NamedTuple):
     order_id: UUID
     sale_id: UUID
     pool: int
-    epoch: int
     state: OrderState
     reason: str = ""
     new: bool = True
@@ -62,15 +67,10 @@ class Poisoned(Exception):
     """Everything in the partition had to be parked: nothing was written, the position has not moved."""
 
 
-class Parked(NamedTuple):
-    read: Read
-    cause: str
-
-
 def fulfill(batch: Batch, poison_in_a_row: int | None = POISON_IN_A_ROW) -> list[Outcome]:
-    """Writes the batch and returns an outcome for each record that was not parked, in log order.
+    """Writes the batch and returns an outcome for each order in it, in log order.
 
-    Raises book.Zombie and Poisoned, with nothing written; django.db.OperationalError and
+    Raises book.Zombie, Poisoned and NewerVersion, with nothing written; django.db.OperationalError and
     InterfaceError when PostgreSQL is not there: then whether it was written is unknown, and the
     position tells. `poison_in_a_row=None` parks without end.
     """
@@ -78,7 +78,7 @@ def fulfill(batch: Batch, poison_in_a_row: int | None = POISON_IN_A_ROW) -> list
         try:
             outcomes, parked = _transact(batch, poison_in_a_row, together=True)
         except _POISON as error:
-            logger.warning("batch refused, now one by one", **_where(batch.source), error=_line(error))
+            logger.warning("batch refused, now one by one", **_where(batch.source), error=one_line(error))
             outcomes, parked = _transact(batch, poison_in_a_row, together=False)
     for state, count in Counter(outcome.state for outcome in outcomes if outcome.new).items():
         metrics.fulfilled_orders.labels(state).inc(count)
@@ -99,7 +99,8 @@ def recall(records: Sequence[Read]) -> list[Outcome]:
             message = decode(read.value)
         except BadRecord:
             continue
-        claims.append(_claim(message))
+        if not isinstance(message, Barrier):
+            claims.append(claim_in(message))
     known = book.states({claim.order_id for claim in claims})
     return [_outcome(claim, *known[claim.order_id], new=False) for claim in claims if claim.order_id in known]
 
@@ -107,23 +108,30 @@ def recall(records: Sequence[Read]) -> list[Outcome]:
 def _transact(
     batch: Batch, poison_in_a_row: int | None, *, together: bool
 ) -> tuple[list[Outcome], list[Parked]]:
-    with transaction.atomic(durable=True):
+    with book.transaction():
         book.move_position(batch.source, batch.expected, batch.following)
-        usable, parked = _sift(batch.records)
+        crashpoints.reached("fulfill.after-position")
+        sifted = sift(batch.records, patient=poison_in_a_row is not None)
+        parked = sifted.parked
         if together:
-            outcomes = _write([message for _, message in usable])
+            outcomes = write([message for _, message in sifted.usable])
         else:
             outcomes = []
-            for read, message in usable:
+            for read, message in sifted.usable:
                 try:
-                    with transaction.atomic():
-                        outcomes += _write([message])
+                    with book.savepoint():
+                        outcomes += write([message])
                 except _POISON as error:
-                    parked.append(Parked(read, _line(error)))
+                    parked.append(Parked(read, one_line(error)))
+        epochs.move_to(sifted.barriers)
         for read, cause in parked:
             book.park(batch.source, read, cause)
         if parked and poison_in_a_row is not None:
             _stop_a_poisoned_partition(batch, poison_in_a_row, parked[-1])
+        crashpoints.reached("fulfill.after-rows")
+    if sifted.stale:
+        metrics.stale_claims.inc(sifted.stale)
+        logger.warning("claims of an earlier epoch dropped", **_where(batch.source), claims=sifted.stale)
     return outcomes, parked
 
 
@@ -141,49 +149,12 @@ def _stop_a_poisoned_partition(batch: Batch, poison_in_a_row: int, last: Parked)
             )
 
 
-def _sift(records: Sequence[Read]) -> tuple[list[tuple[Read, Message]], list[Parked]]:
-    """Parts the records that can be used from those that cannot, each with its cause."""
-    usable: list[tuple[Read, Message]] = []
-    parked: list[Parked] = []
-    for read in records:
-        try:
-            usable.append((read, decode(read.value)))
-        except BadRecord as error:
-            parked.append(Parked(read, str(error)))
-    sales = Sale.objects.in_bulk({_claim(message).sale_id for _, message in usable})
-    accepted = []
-    for read, message in usable:
-        claim = _claim(message)
-        try:
-            objection = _objection(claim, sales.get(claim.sale_id))
-        except (ArithmeticError, ValueError) as error:  # a value that cannot even be compared
-            objection = _line(error)
-        if objection:
-            parked.append(Parked(read, objection))
-        else:
-            accepted.append((read, message))
-    return accepted, parked
-
-
-def _objection(claim: Claim, sale: Sale | None) -> str:
-    """I6: an order has a claim of a known sale at the armed price. Empty when there is nothing against it."""
-    if sale is None:
-        return f"there is no sale {claim.sale_id}"
-    if (claim.unit_price, claim.currency) != (sale.unit_price, sale.currency):
-        return f"priced {claim.unit_price} {claim.currency}, the sale says {sale.unit_price} {sale.currency}"
-    if claim.product_id != sale.product_id:
-        return f"product {claim.product_id}, the sale says {sale.product_id}"
-    if "\0" in claim.user_id:
-        return "a NUL byte in the customer"
-    return ""
-
-
-def _write(messages: Sequence[Message]) -> list[Outcome]:
+def write(messages: Sequence[Claim | Cancel]) -> list[Outcome]:
     """Runs of claims and runs of cancels, in log order: whichever the log shows first wins."""
     runs = [(kind, list(run)) for kind, run in groupby(messages, type)]
     if len(runs) > 1:
         # Each run locks its sales in order; several runs together only keep that order like this.
-        book.lock_in_order({_claim(message).sale_id for message in messages})
+        book.lock_in_order({sale_in(message) for message in messages})
     outcomes: list[Outcome] = []
     for kind, run in runs:
         outcomes += _confirm(cast(list[Claim], run)) if kind is Claim else _cancel(cast(list[Cancel], run))
@@ -197,12 +168,14 @@ def _confirm(claims: list[Claim]) -> list[Outcome]:
     unique = list(once.values())
     new = book.insert(unique, OrderState.CONFIRMED, [""] * len(unique))
     known: dict[UUID, tuple[OrderState, str]] = dict.fromkeys(new, (OrderState.CONFIRMED, ""))
-    excess: list[UUID] = []
-    for _, same_sale in groupby(sorted((c for c in unique if c.order_id in new), key=_sale), key=_sale):
-        excess += _take_units(list(same_sale))
-    if excess:
-        book.refuse(excess, SOLD_OUT)
-        known.update(dict.fromkeys(excess, (OrderState.REFUSED, SOLD_OUT)))
+    fresh = [claim for claim in unique if claim.order_id in new]
+    refused = dict.fromkeys(_above_limit(fresh), LIMIT_REACHED)
+    within = [claim for claim in fresh if claim.order_id not in refused]
+    for _, same_sale in groupby(sorted(within, key=sale_in), key=sale_in):
+        refused |= dict.fromkeys(_take_units(list(same_sale)), SOLD_OUT)
+    for reason in set(refused.values()):
+        book.refuse([order_id for order_id, why in refused.items() if why == reason], reason)
+    known.update({order_id: (OrderState.REFUSED, reason) for order_id, reason in refused.items()})
     book.add_events([(order_id, *known[order_id]) for order_id in new])
     known.update(book.states(once.keys() - new))
     outcomes = []
@@ -210,6 +183,17 @@ def _confirm(claims: list[Claim]) -> list[Outcome]:
         outcomes.append(_outcome(claim, *known[claim.order_id], new=claim.order_id in new))
         new.discard(claim.order_id)  # a second record of it in this batch is a redelivery
     return outcomes
+
+
+def _above_limit(fresh: list[Claim]) -> list[UUID]:
+    """Orders, the last first, without which no customer has more than the limit."""
+    above = book.above_limit(map(sale_in, fresh), (claim.user_id for claim in fresh)) if fresh else {}
+    refused = []
+    for claim in reversed(fresh if above else []):
+        if above.get((claim.sale_id, claim.user_id), 0) > 0:
+            above[claim.sale_id, claim.user_id] -= claim.quantity
+            refused.append(claim.order_id)
+    return refused
 
 
 def _take_units(claims: list[Claim]) -> list[UUID]:
@@ -243,20 +227,8 @@ def _cancel(cancels: list[Cancel]) -> list[Outcome]:
 
 
 def _outcome(claim: Claim, state: OrderState, reason: str, *, new: bool) -> Outcome:
-    return Outcome(claim.order_id, claim.sale_id, claim.pool, claim.epoch, state, reason, new)
-
-
-def _claim(message: Message) -> Claim:
-    return message if isinstance(message, Claim) else message.claim
-
-
-def _sale(claim: Claim) -> UUID:
-    return claim.sale_id
+    return Outcome(claim.order_id, claim.sale_id, claim.pool, state, reason, new)
 
 
 def _where(source: Source) -> dict[str, str | int]:
     return {"topic": source.topic, "partition": source.partition}
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -35,8 +35,23 @@ fulfillment_restarts = Counter(
     "Times the consumer went back to the books, by cause.",
     ["cause"],
 )
+stale_claims = Counter(
+    "fluxgate_stale_claims_total", "Claims dropped because their pool had been armed again before them."
+)
 parked_records = Counter("fluxgate_parked_records_total", "Records put into the parking table.")
 settled_claims = Counter(
     "fluxgate_settled_claims_total", "Claims the gate was told the outcome of, by step.", ["step"]
 )
 swept_claims = Counter("fluxgate_swept_claims_total", "Held claims the sweeper appended again.")
+
+fenced_gates = Gauge("fluxgate_fenced_gates", "Sales whose gate has fallen and is being armed again.")
+rearming_seconds = Histogram(
+    "fluxgate_rearming_seconds",
+    "From finding a fallen gate to selling again.",
+    buckets=(1, 2.5, 3, 4, 5, 7.5, 10, 15, 30, 60, 300),
+)
+rearmings_given_up = Counter(
+    "fluxgate_rearmings_given_up_total",
+    "Armings that began again because a server was away, by cause.",
+    ["cause"],
+)

@@ -95,6 +95,23 @@ class ParkedState(models.TextChoices):
     DROPPED = "dropped"
 
 
+class Barrier(models.Model):
+    """The last barrier of a pool that fulfillment has passed: claims of earlier epochs come too late."""
+
+    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="barriers")
+    pool = models.PositiveSmallIntegerField(default=0)
+    epoch = models.BigIntegerField()
+    passed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["sale", "pool"], name="barrier_of_pool"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sale_id}:{self.pool} in epoch {self.epoch}"
+
+
 class ParkedRecord(models.Model):
     """A record fulfillment could not use, kept whole: nothing read from the log is ever dropped.
 

@@ -16,7 +16,9 @@ from django.conf import settings
 
 from orders import claims, metrics
 from orders.log import Acknowledgements, LogUnavailable
-from sales.gate import ClaimLetter, Facts, Verdict, from_ms
+from sales import crashpoints
+from sales.directory import Facts
+from sales.gate import ClaimLetter, Fenced, Verdict, from_ms
 from sales.turnstile import Answer, Attempt, Turnstile
 
 logger = structlog.get_logger(__name__)
@@ -52,6 +54,9 @@ async def place(
         raise LogUnavailable("the log takes no records now")
     loop = asyncio.get_running_loop()
     deadline = loop.time() + settings.FLUXGATE.promise_seconds
+    if facts.fenced:
+        raise Fenced("the gate is being armed again")
+    crashpoints.reached("place.before-gate")
     answer = await turnstile.attempt(facts, attempt)
     if answer.verdict is Verdict.REPLAYED:
         state: Literal["held", "queued"] = "held" if answer.second == ClaimLetter.HELD else "queued"
@@ -59,6 +64,7 @@ async def place(
     if answer.verdict is not Verdict.CLAIMED:
         return Placed(answer, attempt.order_id)
 
+    crashpoints.reached("place.after-gate")
     claim = claims.Claim(
         v=claims.VERSION,
         order_id=attempt.order_id,
@@ -77,10 +83,15 @@ async def place(
     except LogUnavailable:
         # The queue filled up since we looked. The unit stays set aside: the sweeper appends it.
         return Placed(answer, attempt.order_id, "held")
+    crashpoints.reached("place.after-append")
     acknowledged.add_done_callback(partial(_reported, turnstile, facts, attempt.order_id))
     with metrics.acknowledgement_seconds.time():
         await asyncio.wait((acknowledged,), timeout=max(0.0, deadline - loop.time()))
-    if acknowledged.done() and not acknowledged.cancelled() and acknowledged.exception() is None:
+    crashpoints.reached("place.after-acknowledgement")
+    # The clock is asked again: this process may have stood still meanwhile, and an arming waits no
+    # longer than the promise for claims of the epoch before. A later acknowledgement promises nothing.
+    in_time = loop.time() < deadline
+    if in_time and acknowledged.done() and not acknowledged.cancelled() and acknowledged.exception() is None:
         return Placed(answer, attempt.order_id, "queued")
     return Placed(answer, attempt.order_id, "held")
 

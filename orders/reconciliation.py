@@ -14,7 +14,7 @@ from django.db import connection
 
 from orders.lag import unread
 from orders.models import ParkedRecord
-from sales import gate
+from sales import fence, gate
 from sales.models import Sale, SaleState
 from sales.topic import partition_of
 
@@ -176,7 +176,7 @@ def _read(client: redis.Redis, sale: Sale, before: gate.Image | None, lags: dict
         image,
         LogBook(lags.get(partition), parked),
         book,
-        sealed=gate.is_sealed(client, sale.slug),
+        sealed=not fence.fallen(client, [sale]),
         quiet=image == before,
     )
 

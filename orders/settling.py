@@ -69,12 +69,11 @@ class Settling:
 
 
 class Call(NamedTuple):
-    """One call to the gate: the same step for orders of one pool and epoch."""
+    """One call to the gate: the same step for orders of one pool."""
 
     released: bool
     sale_id: UUID
     pool: int
-    epoch: int
     order_ids: list[UUID]
 
 
@@ -86,16 +85,16 @@ def settle(client: redis.Redis, outcomes: Sequence[Outcome]) -> None:
     """
     for call in calls(outcomes):
         move = gate.release if call.released else gate.settle
-        moved = move(client, call.sale_id, call.pool, call.epoch, call.order_ids)
+        moved = move(client, call.sale_id, call.pool, call.order_ids)
         metrics.settled_claims.labels("released" if call.released else "settled").inc(moved)
 
 
 def calls(outcomes: Sequence[Outcome]) -> Iterator[Call]:
     """Each order once, by the last outcome the log gave it; settled before released."""
     last: Iterable[Outcome] = {outcome.order_id: outcome for outcome in outcomes}.values()
-    for (released, sale_id, pool, epoch), group in groupby(sorted(last, key=_step), key=_step):
-        yield Call(released, sale_id, pool, epoch, [outcome.order_id for outcome in group])
+    for (released, sale_id, pool), group in groupby(sorted(last, key=_step), key=_step):
+        yield Call(released, sale_id, pool, [outcome.order_id for outcome in group])
 
 
-def _step(outcome: Outcome) -> tuple[bool, UUID, int, int]:
-    return outcome.state != OrderState.CONFIRMED, outcome.sale_id, outcome.pool, outcome.epoch
+def _step(outcome: Outcome) -> tuple[bool, UUID, int]:
+    return outcome.state != OrderState.CONFIRMED, outcome.sale_id, outcome.pool

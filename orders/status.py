@@ -16,7 +16,7 @@ import structlog
 from orders.models import Order
 from sales.batching import GroupCommit, QueueFull
 from sales.database import Database, DatabaseAway
-from sales.gate import ClaimLetter
+from sales.gate import ClaimLetter, Fenced
 from sales.turnstile import Turnstile
 
 logger = structlog.get_logger(__name__)
@@ -118,10 +118,16 @@ def _written(order: Order) -> Standing:
 
 async def _promised(order_id: UUID, turnstile: Turnstile) -> Standing | None:
     # An order id does not tell its sale. Few sales are armed at once, and one round trip asks them all.
+    # What is remembered of them may be a second old: nobody is told "unknown" by old news.
     published = await turnstile.published()
-    found = await turnstile.claim_of(order_id, published)
+    try:
+        found, fenced = await turnstile.claim_of(order_id, published), None
+    except Fenced as error:
+        found, fenced = None, error
     if found is None and (newer := await turnstile.published(seconds=_JUST_ARMED_SECONDS)) != published:
-        found = await turnstile.claim_of(order_id, newer)
+        found, fenced = await turnstile.claim_of(order_id, newer), None
+    if fenced:
+        raise fenced
     if found is None:
         return None
     facts, claim = found

@@ -15,20 +15,18 @@ from uuid import UUID
 import redis
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError
 
-from orders import claims, metrics
+from orders import book, claims, epochs, metrics
 from orders.log import Log, LogUnavailable
-from sales import gate
-from sales.models import Sale, SaleState
+from sales import crashpoints, gate
+from sales.models import Sale
 from sales.topic import partition_of
 
 EVERY_SECONDS = 1.0
 # Per pool and sweep; a bigger backlog is worked off without waiting in between.
 LIMIT = 1000
 POOL = 0  # a sale has one pool until it outgrows a machine
-# A sale that is closed may still have claims that nobody has written down.
-_SWEPT = (SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED, SaleState.CLOSING, SaleState.CLOSED)
 logger = structlog.get_logger(__name__)
 
 
@@ -40,7 +38,7 @@ class _Appended(NamedTuple):
 
 
 class Sweeper:
-    """Sweeps about once a second, between the consumer's batches. No step waits for the log."""
+    """Sweeps about once a second. No step waits for the log."""
 
     def __init__(self, client: redis.Redis, log: Log) -> None:
         self._gate, self._log = client, log
@@ -62,7 +60,7 @@ class Sweeper:
             return False
         except (OperationalError, InterfaceError) as error:
             logger.warning("sweep put off", error=str(error))
-            connection.close()  # outside a request Django would keep a broken one for ever
+            book.disconnect()
             return False
         if found >= LIMIT:
             self._due = now
@@ -73,7 +71,8 @@ class Sweeper:
         if not self._log.available():
             return 0  # they stay held, and safe
         appended = 0
-        for sale in Sale.objects.filter(state__in=_SWEPT):
+        # A sale that is closed may still have claims that nobody has written down.
+        for sale in epochs.gated_sales():
             older_than = settings.FLUXGATE.sweep_after_seconds
             for held in gate.held(self._gate, sale.id, POOL, older_than, LIMIT):
                 if held.order_id in self._under_way:
@@ -100,24 +99,30 @@ class Sweeper:
             gate.mark_queued(self._gate, sale_id, pool, epoch, order_ids)
 
     def _append(self, sale: Sale, held: gate.Held) -> None:
-        claim = claims.Claim(
-            v=claims.VERSION,
-            order_id=held.order_id,
-            sale_id=sale.id,
-            product_id=sale.product_id,
-            user_id=held.customer,
-            quantity=held.quantity,
-            unit_price=sale.unit_price,
-            currency=sale.currency,
-            pool=POOL,
-            epoch=held.epoch,
-            claimed_at=held.claimed_at,
-        )
         appended = _Appended(sale.id, POOL, held.epoch, held.order_id)
-        self._log.append(claims.encode(claim, partition_of(sale.id, POOL)), partial(self._reported, appended))
+        record = claims.encode(claim_of(sale, held), partition_of(sale.id, POOL))
+        self._log.append(record, partial(self._reported, appended))
         self._under_way.add(held.order_id)
         metrics.swept_claims.inc()
         logger.debug("claim swept", order_id=str(held.order_id), sale=sale.slug)
+        crashpoints.reached("sweep.after-append")
 
     def _reported(self, appended: _Appended, error: Exception | None) -> None:
         self._reports.append((appended, error))  # from the log's thread: `mark_queued` takes it
+
+
+def claim_of(sale: Sale, held: gate.Held) -> claims.Claim:
+    """The claim as the web process would have appended it, from what the gate remembers of it."""
+    return claims.Claim(
+        v=claims.VERSION,
+        order_id=held.order_id,
+        sale_id=sale.id,
+        product_id=sale.product_id,
+        user_id=held.customer,
+        quantity=held.quantity,
+        unit_price=sale.unit_price,
+        currency=sale.currency,
+        pool=POOL,
+        epoch=held.epoch,
+        claimed_at=held.claimed_at,
+    )

@@ -18,8 +18,8 @@ from django.utils import timezone
 from ninja import Router, Schema
 from pydantic import Field
 
-from sales.arming import facts
 from sales.database import Database, DatabaseAway
+from sales.directory import facts
 from sales.gate import GateUnreachable
 from sales.models import Sale, SaleState
 from sales.phases import Phase, UnitsLeft, phase, units_left

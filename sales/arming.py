@@ -11,30 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 import redis
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from sales import topic
-from sales.gate import (
-    DIRECTORY,
-    Facts,
-    GateUnreachable,
-    Image,
-    connect,
-    image,
-    pool_keys,
-    reaching,
-    script,
-    seal,
-    to_ms,
-)
+from sales import directory, fence, gate, topic
+from sales.fence import Arming
+from sales.gate import GateUnreachable, Image, connect, image, reaching
 from sales.models import Product, Sale, SaleEvent, SaleState
 
+POOL = 0  # a sale has one pool until it outgrows a machine
 _NOT_ARMED = [SaleState.DRAFT, SaleState.SCHEDULED]
-_GATE_GONE = "The gate of this sale is gone or of another arming: nothing sells, and nothing was changed."
+_GATE_GONE = "The gate of this sale does not stand: nothing sells until the gatekeeper has armed it again."
 
 
 class Refused(Exception):
@@ -62,10 +51,8 @@ def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
     if sale.closes_at <= timezone.now():
         raise Refused("The window of this sale is over already.")
     with _gate() as client:
-        with reaching():
-            known = client.hget(pool_keys(sale.id).gate, "epoch")
         # Above everything either book has seen, and above a database restored from a backup.
-        epoch = max(sale.epoch, int(known or 0), int(time.time() * 1000)) + 1
+        epoch = max(sale.epoch, gate.epoch(client, sale.id, POOL), int(time.time() * 1000)) + 1
         with transaction.atomic():
             # The units leave with the very UPDATE that leaves the unarmed states, or not at all.
             sources = _NOT_ARMED if sale.state in _NOT_ARMED else [SaleState.ARMING]
@@ -92,8 +79,10 @@ def pause(sale: Sale, *, actor: str, reason: str = "") -> None:
     """open -> paused. When it has returned no new claim is granted. Raises Refused."""
     _require(sale, [SaleState.OPEN], "pause")
     with _gate() as client:
-        _switch(client, sale, "paused")
+        stopped = _stop(client, sale, "paused")
         _move(sale, [SaleState.OPEN], SaleState.PAUSED, "pause", actor, reason)
+        if not stopped:
+            _stop(client, sale, "paused")
 
 
 def close(sale: Sale, *, actor: str, reason: str = "") -> None:
@@ -104,10 +93,11 @@ def close(sale: Sale, *, actor: str, reason: str = "") -> None:
     stoppable = [SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED]
     _require(sale, [*stoppable, SaleState.CLOSING], "close")
     with _gate() as client:
-        if image(client, sale.id) is not None:  # a gate that is gone sells nothing: the sale can still end
-            _switch(client, sale, "closed")
+        stopped = _stop(client, sale, "closed")
         if sale.state != SaleState.CLOSING:
             _move(sale, stoppable, SaleState.CLOSING, "close", actor, reason)
+        if not stopped:
+            _stop(client, sale, "closed")
         if not _unwritten(image(client, sale.id)):
             _move(sale, [SaleState.CLOSING], SaleState.CLOSED, "closed", actor, "")
 
@@ -137,20 +127,6 @@ def change_stock(product: Product, delta: int, *, actor: str, reason: str = "") 
         )
 
 
-def facts(sale: Sale) -> Facts:
-    """What the web processes are told of a sale, without its seal."""
-    return Facts(
-        sale_id=sale.id,
-        slug=sale.slug,
-        product_id=sale.product_id,
-        unit_price=str(sale.unit_price),
-        currency=sale.currency,
-        opens_at=to_ms(sale.opens_at),
-        closes_at=to_ms(sale.closes_at),
-        partition=topic.partition_of(sale.id),
-    )
-
-
 @contextmanager
 def _gate() -> Iterator[redis.Redis]:
     """A client of the gate that has answered, or Refused: no step begins without one."""
@@ -177,32 +153,22 @@ def _take_allotment(sale: Sale) -> None:
 
 
 def _build_gate(client: redis.Redis, sale: Sale) -> None:
-    """Loads the gate under the sale's new epoch and publishes its seal. The order matters: a web
+    """Builds the gate under the sale's new epoch and publishes its seal. The order matters: a web
     process must not learn a seal before the gate that it opens stands."""
-    with reaching():
-        information: Any = client.info("replication")
-        text, sha = seal(pool_keys(sale.id), sale.epoch, information["master_replid"])
-        fields = {
-            "opens_at": to_ms(sale.opens_at),
-            "closes_at": to_ms(sale.closes_at),
-            "limit": sale.limit_per_customer,
-            "rate": sale.admission_rate,
-            "admission_required": int(sale.admission_required),
-        }
-        flat = [item for pair in fields.items() for item in pair]
-        reply = client.eval(
-            script("arm"), 4, *pool_keys(sale.id), sale.epoch, sale.allotment, sale.burst, *flat
-        )
-        if reply != "armed":
-            raise Refused("The gate holds a later arming of this sale; look at its history.")
-        client.script_load(text)
-    _publish(client, sale, epoch=sale.epoch, seal=sha)
+    arming = Arming(sale.id, POOL, sale.epoch)
+    now = fence.incarnation(client)
+    if not fence.build(client, sale, arming):
+        raise Refused("The gate holds a later arming of this sale; look at its history.")
+    sha = fence.raise_seal(client, arming, now)
+    if fence.switch(client, arming, "armed", building=True) != "switched":
+        raise Refused("Somebody else is arming this sale; look at its history.")
+    _publish(client, sale, epoch=sale.epoch, seal=sha, incarnation=now)
 
 
 def _publish(client: redis.Redis, sale: Sale, **sealed: Any) -> None:
-    published = msgspec.structs.replace(facts(sale), **sealed)
-    with reaching():
-        client.hset(DIRECTORY, sale.slug, msgspec.json.encode(published).decode())
+    if not directory.exists(client):
+        directory.restore(client, Sale.objects.exclude(state=SaleState.DRAFT).exclude(pk=sale.pk))
+    directory.publish(client, sale, **sealed)
 
 
 def republish(sale: Sale) -> None:
@@ -214,25 +180,35 @@ def republish(sale: Sale) -> None:
 
 def _switch_on(sale: Sale, sources: list[SaleState], action: str, actor: str, reason: str) -> None:
     with _gate() as client:
-        with reaching():
-            turn: Any = client.hget(pool_keys(sale.id).gate, "turn")  # before anything is decided
+        turn = fence.turn(client, Arming(sale.id, POOL, sale.epoch))  # before anything is decided
         # A sale that is open already may be a step that crashed half-way: the gate is told again.
         _require(sale, [*sources, SaleState.OPEN], action)
         standing = image(client, sale.id)
-        if turn is None or standing is None or standing.epoch != sale.epoch:
+        if turn is None or standing is None or standing.epoch != sale.epoch or standing.state == "arming":
             raise Refused(_GATE_GONE)
         if sale.state != SaleState.OPEN:
             _move(sale, sources, SaleState.OPEN, action, actor, reason)
-        _switch(client, sale, "open", turn)
+        switched = fence.switch(client, Arming(sale.id, POOL, sale.epoch), "open", turn)
+        if switched in ("stale", "arming"):
+            raise Refused(_GATE_GONE)
+        if switched != "switched":
+            raise Refused(
+                "Somebody else has switched this gate meanwhile, and it stays as it is. Look again."
+            )
 
 
-def _switch(client: redis.Redis, sale: Sale, state: str, turn: str = "") -> None:
-    with reaching():
-        reply = client.eval(script("switch"), 1, pool_keys(sale.id).gate, sale.epoch, state, turn)
-    if reply == "stale":
-        raise Refused(_GATE_GONE)
-    if reply != "switched":
-        raise Refused("Somebody else has switched this gate meanwhile, and it stays as it is. Look again.")
+def _stop(client: redis.Redis, sale: Sale, state: str) -> bool:
+    """Whether the gate has been stopped: then the database may follow.
+
+    False: no gate stands, so nothing sells; but one may be built at this moment, which asks the
+    database before it is switched on. So the caller changes the database and then calls this again:
+    either the gate stands by now and is stopped, or its turn moves on and it asks the database anew.
+    """
+    sale.refresh_from_db(fields=["epoch"])
+    switched = fence.switch(client, Arming(sale.id, POOL, sale.epoch), state)
+    if switched == "closed":
+        raise Refused("This gate is closed already, and that is for good.")
+    return switched == "switched"
 
 
 def _unwritten(standing: Image | None) -> int:

@@ -6,23 +6,22 @@ All keys of a pool share one hash tag, so that Redis Cluster can carry them.
 """
 
 import enum
-import hashlib
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-import msgspec
 import redis
 from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-DIRECTORY = "fluxgate:directory"  # hash: slug -> Facts as JSON; absent altogether when Redis was wiped
+_UNIX = datetime.fromtimestamp(0, UTC)
 _LUA = Path(__file__).parent / "lua"
+_CHUNK = 1000
+Id = TypeVar("Id", UUID, str)
 
 
 class Verdict(enum.StrEnum):
@@ -55,25 +54,6 @@ class GateUnreachable(Exception):
 
 class Fenced(Exception):
     """This is not the incarnation of Redis that was armed: nothing was decided, nothing taken."""
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """What a web process must know of a sale without asking PostgreSQL. Times are Unix ms.
-
-    `seal` is the SHA of the armed claim script, empty while the sale is not armed.
-    """
-
-    sale_id: UUID
-    slug: str
-    product_id: int
-    unit_price: str
-    currency: str
-    opens_at: int
-    closes_at: int
-    pool: int = 0
-    partition: int = 0
-    epoch: int = 0
-    seal: str = ""
 
 
 class Held(NamedTuple):
@@ -125,26 +105,12 @@ def script(name: str) -> str:
     return (_LUA / f"{name}.lua").read_text()
 
 
-def seal(keys: PoolKeys, epoch: int, incarnation: str) -> tuple[str, str]:
-    """The claim script of one arming and its SHA-1, the name under which Redis keeps it.
-
-    The pool stands in the text as well: two sales armed in the same millisecond share the epoch.
-    `incarnation` is the replication id (hex) of the Redis that is being armed.
-    """
-    if not (incarnation.isalnum() and incarnation.isascii()):
-        raise ValueError(f"not a replication id: {incarnation!r}")
-    text = script("claim")
-    for constant, value in (("GATE", keys.gate), ("EPOCH", epoch), ("INCARNATION", incarnation)):
-        text = text.replace(f"@{constant}@", str(value))
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
 def from_ms(milliseconds: int | str) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 
 
 def to_ms(moment: datetime) -> int:
-    return math.floor(moment.timestamp() * 1000)  # down: the last moment of year 9999 must stay in it
+    return (moment - _UNIX) // timedelta(milliseconds=1)  # in whole numbers: a replay repeats it exactly
 
 
 def connection_options() -> dict[str, Any]:
@@ -175,12 +141,17 @@ def reaching() -> Iterator[None]:
         raise GateUnreachable(f"the gate's Redis does not answer: {error}") from error
 
 
-def settle_arguments(epoch: int, letter: ClaimLetter, order_ids: Iterable[UUID]) -> list[str]:
+def settle_arguments(epoch: int | str, letter: ClaimLetter, order_ids: Iterable[UUID]) -> list[str]:
     return [str(epoch), letter, *map(str, order_ids)]
 
 
 def _move(
-    client: redis.Redis, sale_id: UUID, pool: int, epoch: int, letter: ClaimLetter, order_ids: Iterable[UUID]
+    client: redis.Redis,
+    sale_id: UUID,
+    pool: int,
+    epoch: int | str,
+    letter: ClaimLetter,
+    order_ids: Iterable[UUID],
 ) -> int:
     keys = pool_keys(sale_id, pool)
     with reaching():
@@ -196,34 +167,54 @@ def _move(
 
 
 def mark_queued(client: redis.Redis, sale_id: UUID, pool: int, epoch: int, order_ids: Iterable[UUID]) -> int:
-    """held -> queued, after the log's acknowledgement. Returns how many moved."""
+    """held -> queued, after the log's acknowledgement of claims of this epoch. Returns how many moved."""
     return _move(client, sale_id, pool, epoch, ClaimLetter.QUEUED, order_ids)
 
 
-def settle(client: redis.Redis, sale_id: UUID, pool: int, epoch: int, order_ids: Iterable[UUID]) -> int:
+def settle(client: redis.Redis, sale_id: UUID, pool: int, order_ids: Iterable[UUID]) -> int:
     """held | queued -> settled, after the order book's commit. Returns how many moved."""
-    return _move(client, sale_id, pool, epoch, ClaimLetter.SETTLED, order_ids)
+    return _move(client, sale_id, pool, "", ClaimLetter.SETTLED, order_ids)
 
 
-def release(client: redis.Redis, sale_id: UUID, pool: int, epoch: int, order_ids: Iterable[UUID]) -> int:
+def release(client: redis.Redis, sale_id: UUID, pool: int, order_ids: Iterable[UUID]) -> int:
     """Gives units back, each order's once. Returns how many were released. Raises GateUnreachable."""
     with reaching():
-        released: Any = client.eval(
-            script("release"), 4, *pool_keys(sale_id, pool), str(epoch), *map(str, order_ids)
-        )
+        released: Any = client.eval(script("release"), 4, *pool_keys(sale_id, pool), *map(str, order_ids))
     return int(released)
 
 
 def held(
     client: redis.Redis, sale_id: UUID, pool: int, older_than_seconds: float, limit: int = 500
 ) -> list[Held]:
-    """Claims that have been held for longer than this on the gate's clock, oldest first."""
+    """Claims that have been held for longer than this on the gate's clock, oldest first.
+
+    A claim from the future counts as old: the clock has been set back since, and must not make it wait.
+    """
     keys = pool_keys(sale_id, pool)
     with reaching():
         seconds, micros = client.time()
-        before = int(seconds * 1000 + micros / 1000 - older_than_seconds * 1000)
+        now = int(seconds * 1000 + micros / 1000)
+        before = now - int(older_than_seconds * 1000)
         ids: Any = client.zrange(keys.pending, "-inf", before, byscore=True, offset=0, num=limit)
-        values: Any = client.hmget(keys.claims, ids) if ids else []
+        if len(ids) < limit:
+            later: Any = client.zrange(
+                keys.pending, now + 1000, "+inf", byscore=True, offset=0, num=limit - len(ids)
+            )
+            ids = ids + later
+    return _held(client, keys, ids)
+
+
+def all_held(client: redis.Redis, sale_id: UUID, pool: int) -> list[Held]:
+    """Every claim that is held, oldest first. Raises GateUnreachable."""
+    keys = pool_keys(sale_id, pool)
+    with reaching():
+        ids: Any = client.zrange(keys.pending, 0, -1)
+    return [found for chunk in chunks(ids) for found in _held(client, keys, chunk)]
+
+
+def _held(client: redis.Redis, keys: PoolKeys, ids: Sequence[str]) -> list[Held]:
+    with reaching():
+        values: Any = client.hmget(keys.claims, list(ids)) if ids else []
     found = []
     for order_id, value in zip(ids, values, strict=True):
         if value is not None:
@@ -232,24 +223,23 @@ def held(
     return found
 
 
+def chunks(ids: Sequence[Id]) -> Iterator[Sequence[Id]]:
+    """The ids in lists short enough for one call: a longer one keeps the gate from deciding meanwhile."""
+    for start in range(0, len(ids), _CHUNK):
+        yield ids[start : start + _CHUNK]
+
+
 def parse_claim(value: str) -> GateClaim:
     """Reads `<letter><quantity>:<claimed_at ms>:<epoch>:<customer>`, as claim.lua writes it."""
     head, claimed_at, epoch, customer = value.split(":", 3)
     return GateClaim(ClaimLetter(head[0]), int(head[1:]), from_ms(claimed_at), int(epoch), customer)
 
 
-def is_sealed(client: redis.Redis, slug: str) -> bool:
-    """Whether the sealed script of the sale is still loaded: without it the fence is down, and nothing sells.
-
-    Raises GateUnreachable.
-    """
+def epoch(client: redis.Redis, sale_id: UUID, pool: int = 0) -> int:
+    """The epoch of the gate that stands, 0 without one. Raises GateUnreachable."""
     with reaching():
-        published: Any = client.hget(DIRECTORY, slug)
-        if published is None:
-            return False
-        sha = msgspec.json.decode(published, type=Facts).seal
-        loaded: Any = client.script_exists(sha) if sha else [False]
-    return bool(loaded[0])
+        known: Any = client.hget(pool_keys(sale_id, pool).gate, "epoch")
+    return int(known or 0)
 
 
 def image(client: redis.Redis, sale_id: UUID, pool: int = 0) -> Image | None:

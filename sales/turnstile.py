@@ -13,16 +13,15 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import msgspec
 import redis.asyncio
 from django.conf import settings
 from redis.exceptions import NoScriptError, ResponseError
 
+from sales import directory
 from sales.batching import GroupCommit, QueueFull
+from sales.directory import DIRECTORY, Facts
 from sales.gate import (
-    DIRECTORY,
     ClaimLetter,
-    Facts,
     Fenced,
     GateClaim,
     GateUnreachable,
@@ -58,21 +57,21 @@ class Answer(NamedTuple):
 
 
 class Turnstile:
-    """A process's way through the gate. Opened by `Turnstile(...)`, closed by `close()`."""
+    """A process's way through the gate. Opened by `Turnstile(...)`, closed by `close()`.
 
-    def __init__(self, url: str | None = None) -> None:
+    `clients` are for attempts and for questions, apart: no crowd of questions may stand in the way
+    of the attempts, nor declare the gate broken.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        clients: tuple[redis.asyncio.Redis, redis.asyncio.Redis] | None = None,
+    ) -> None:
         fluxgate = settings.FLUXGATE
-        options = connection_options() | {"socket_timeout": None}  # the deadline is ours: see _within
-        # Bounded: a crowd that asks at once must wait its turn, not open a connection each. And apart:
-        # no crowd of questions may stand in the way of the attempts, nor declare the gate broken.
-        self._client, self._aside = (
-            redis.asyncio.Redis.from_pool(
-                redis.asyncio.BlockingConnectionPool.from_url(
-                    url or fluxgate.gate_url, max_connections=_CONNECTIONS, timeout=None, **options
-                )
-            )
-            for _ in range(2)
-        )
+        address = url or fluxgate.gate_url
+        self._client, self._aside = clients or (_connect(address), _connect(address))
         self._timeout = fluxgate.gate_timeout_ms / 1000
         self._settle = script("settle")
         self._broken_until = 0.0
@@ -157,7 +156,7 @@ class Turnstile:
     async def _read(self) -> list[Facts]:
         try:
             values = await self._within(self._aside.hvals(DIRECTORY))
-            published = [msgspec.json.decode(value, type=Facts) for value in values]
+            published = [directory.decode(value) for value in values]
             self._published = (time.monotonic(), published)
             return published
         finally:
@@ -193,15 +192,33 @@ class Turnstile:
             group.submit(order_id).add_done_callback(_look_at)
 
     async def claim_of(self, order_id: UUID, among: Iterable[Facts]) -> tuple[Facts, GateClaim] | None:
-        """The claim with this id and its sale, or None. One round trip for all the sales asked about."""
-        armed = [facts for facts in among if facts.seal]
-        pipeline = self._aside.pipeline(transaction=False)
-        for facts in armed:
-            pipeline.hget(pool_keys(facts.sale_id, facts.pool).claims, str(order_id))
-        values = await self._within(pipeline.execute()) if armed else []
-        for facts, value in zip(armed, values, strict=True):
-            if value is not None:
-                return facts, parse_claim(value)
+        """The claim with this id and its sale, or None. One round trip for all the sales asked about.
+
+        Raises Fenced when no gate knows it and one of them does not stand: it may have known.
+        """
+        told = list(among)
+        armed = [facts for facts in told if facts.seal]
+        fenced = any(facts.fenced for facts in told)
+        if armed:
+            pipeline = self._aside.pipeline(transaction=False)
+            for facts in armed:
+                keys = pool_keys(facts.sale_id, facts.pool)
+                pipeline.hget(keys.claims, str(order_id))
+                pipeline.hget(keys.gate, "epoch")
+            pipeline.script_exists(*(facts.seal for facts in armed))
+            pipeline.info("replication")
+            *answers, loaded, information = await self._within(pipeline.execute())
+            for facts, value in zip(armed, answers[::2], strict=True):
+                if value is not None:
+                    return facts, parse_claim(value)
+            now = information["master_replid"]
+            fenced = fenced or not all(loaded)
+            fenced = fenced or any(facts.incarnation != now for facts in armed)
+            fenced = fenced or any(
+                epoch != str(facts.epoch) for facts, epoch in zip(armed, answers[1::2], strict=True)
+            )
+        if fenced or not told:
+            raise Fenced("a gate that may have known the order does not stand")
         return None
 
     async def units_remaining(self, sales: Sequence[Facts]) -> list[int | None]:
@@ -224,7 +241,7 @@ class Turnstile:
         values, standing = await self._within(pipeline.execute())
         if not standing:  # a wiped Redis must not turn every sale into a 404
             raise Fenced("the gate knows no sale at all")
-        return [None if value is None else msgspec.json.decode(value, type=Facts) for value in values]
+        return [None if value is None else directory.decode(value) for value in values]
 
     async def _claim(self, facts: Facts, attempts: Sequence[Attempt]) -> list[Answer]:
         arguments: list[str | int] = []
@@ -281,6 +298,15 @@ class Turnstile:
         finally:
             if not task.done():
                 task.cancel()
+
+
+def _connect(url: str) -> redis.asyncio.Redis:
+    options = connection_options() | {"socket_timeout": None}  # the deadline is ours: see _within
+    # Bounded: a crowd that asks at once must wait its turn, not open a connection each.
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url, max_connections=_CONNECTIONS, timeout=None, **options
+    )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

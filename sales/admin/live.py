@@ -7,24 +7,15 @@ import redis
 from django.conf import settings
 from django.utils import timezone
 
-from sales import gate
+from sales import fence, gate
 from sales.models import Sale, SaleState
 
 # Before arming and after settling the gate holds nothing of the sale: nobody needs to ask it.
-WITH_GATE = frozenset(
-    {
-        SaleState.ARMING,
-        SaleState.ARMED,
-        SaleState.OPEN,
-        SaleState.PAUSED,
-        SaleState.CLOSING,
-        SaleState.CLOSED,
-    }
-)
+WITH_GATE = frozenset({SaleState.ARMING, *fence.GATED})
 
 
 def live(sale: Sale) -> dict[str, Any]:
-    """All a panel shows, in units. Costs three short round trips to the gate and no query.
+    """All a panel shows, in units. Costs a few short round trips to the gate and no query.
 
     `gate` is None when the gate holds nothing of the sale; `reachable` is False when it did not
     answer in time (then `gate` is None as well); `sealed` is False when the fence is down.
@@ -37,7 +28,7 @@ def live(sale: Sale) -> dict[str, Any]:
             client = redis.Redis.from_url(settings.FLUXGATE.gate_url, **gate.connection_options())
             with closing(client):
                 image = gate.image(client, sale.pk)
-                sealed = image is None or gate.is_sealed(client, sale.slug)
+                sealed = image is None or not fence.fallen(client, [sale])
         except (gate.GateUnreachable, redis.RedisError):
             reachable = False
     return {

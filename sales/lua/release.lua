@@ -3,15 +3,15 @@
 -- may call it: a claim whose append timed out may well stand in the log.
 --
 -- KEYS[1] gate  KEYS[2] claims  KEYS[3] customers  KEYS[4] pending
--- ARGV[1] epoch  ARGV[2...] order ids
+-- ARGV  order ids
 --
 -- Reply: how many claims were released. The claim stays known as released, so that its key
--- replays for ever. Passed over: unknown claims, released ones, a gate of another epoch.
+-- replays for ever. Passed over: unknown claims and released ones. Which epoch granted a claim
+-- does not matter: a row that is refused or cancelled will never be anything else.
 
-if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 local names = { h = 'held', q = 'queued', s = 'settled' }
 local released = 0
-for i = 2, #ARGV do
+for i = 1, #ARGV do
   local claim = redis.call('HGET', KEYS[2], ARGV[i])
   local name = claim and names[string.sub(claim, 1, 1)]
   if name then

@@ -8,7 +8,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from orders import book, claims, fulfillment
+from orders import book, claims, epochs, fulfillment
 from orders.book import Source, Zombie
-from orders.fulfillment import POISON_IN_A_ROW, Batch, Poisoned, fulfill, recall
-from orders.models import Order, OrderEvent, OrderState, ParkedRecord, Position
+from orders.fulfillment import POISON_IN_A_ROW, Batch, NewerVersion, Poisoned, fulfill, recall
+from orders.models import Barrier, Order, OrderEvent, OrderState, ParkedRecord, Position
 from sales.models import Sale
 from tests.orders.records import batch_of, cancel_of, claim_of, kill_this_connection, reads
 
@@ -44,6 +44,12 @@ def states(*messages: claims.Claim) -> list[str]:
     return [found.get(claim.order_id, "") for claim in messages]
 
 
+def barrier_of(sale: Sale, epoch: int, **facts: Any) -> claims.Barrier:
+    return claims.Barrier(
+        **{"v": 1, "sale_id": sale.id, "pool": 0, "epoch": epoch, "at": datetime.now(UTC)} | facts
+    )
+
+
 def assert_nothing_written(source: Source) -> None:
     assert book.position(source) == 0
     assert not Order.objects.exists()
@@ -54,11 +60,12 @@ def assert_nothing_written(source: Source) -> None:
 # A batch
 
 
-def test_claims_become_orders_events_and_sold_units(sale: Sale, source: Source) -> None:
+def test_claims_become_orders_events_and_sold_units(make_sale: Callable[..., Sale], source: Source) -> None:
+    sale = make_sale(limit_per_customer=2)
     one, two = claim_of(sale, user_id="ann", quantity=2), claim_of(sale, user_id="bob")
     outcomes = fulfill(batch_of(source, one, two))
-    assert [(o.order_id, o.sale_id, o.pool, o.epoch, o.state, o.reason, o.new) for o in outcomes] == [
-        (claim.order_id, sale.id, 0, claim.epoch, CONFIRMED, "", True) for claim in (one, two)
+    assert [(o.order_id, o.sale_id, o.pool, o.state, o.reason, o.new) for o in outcomes] == [
+        (claim.order_id, sale.id, 0, CONFIRMED, "", True) for claim in (one, two)
     ]
     assert sold(sale) == 3
     order = Order.objects.get(id=one.order_id)
@@ -196,7 +203,7 @@ def test_of_two_first_comers_one_writes(sale: Sale, source: Source) -> None:
 def test_claims_beyond_the_allotment_are_refused_in_log_order(
     make_sale: Callable[..., Sale], source: Source
 ) -> None:
-    sale = make_sale(allotment=5)
+    sale = make_sale(allotment=5, limit_per_customer=2)
     placed = [claim_of(sale, quantity=quantity) for quantity in (2, 2, 2, 1, 1)]
     outcomes = fulfill(batch_of(source, *placed))
     assert [(o.state, o.reason) for o in outcomes] == [
@@ -246,7 +253,10 @@ def test_twin_without_the_condition_the_constraint_still_holds_but_the_excess_is
 # Cancels: whichever the log shows first wins
 
 
-def test_a_cancel_gives_the_units_of_a_confirmed_order_back_once(sale: Sale, source: Source) -> None:
+def test_a_cancel_gives_the_units_of_a_confirmed_order_back_once(
+    make_sale: Callable[..., Sale], source: Source
+) -> None:
+    sale = make_sale(limit_per_customer=3)
     claim = claim_of(sale, quantity=3)
     fulfill(batch_of(source, claim))
     [outcome] = fulfill(batch_of(source, cancel_of(claim), first=1))
@@ -302,16 +312,92 @@ def test_a_cancelled_unit_is_there_for_the_claims_after_it_and_not_before(
 def test_twin_claims_before_cancels_whatever_the_log_says(
     make_sale: Callable[..., Sale], source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = fulfillment._write
+    write = fulfillment.write
 
     def cancels_last(messages: Sequence[claims.Message]) -> list[fulfillment.Outcome]:
         return write(sorted(messages, key=lambda message: isinstance(message, claims.Cancel)))
 
-    monkeypatch.setattr(fulfillment, "_write", cancels_last)
+    monkeypatch.setattr(fulfillment, "write", cancels_last)
     sale = make_sale(allotment=1)
     first, after = claim_of(sale), claim_of(sale)
     fulfill(batch_of(source, first, cancel_of(first), after))
     assert states(after) == ["refused"], "a claim the gate has granted rightly is refused"
+
+
+# Epochs: a pool that is armed again leaves late claims behind
+
+
+@pytest.mark.parametrize("cut", [5, 3, 2, 1])
+def test_claims_of_an_epoch_before_the_barrier_are_dropped_behind_it(
+    sale: Sale, source: Source, cut: int
+) -> None:
+    before, late, new = (claim_of(sale, epoch=epoch) for epoch in (4, 4, 7))
+    log = reads(before, barrier_of(sale, 7), late, new, cancel_of(before))
+    for first in range(0, len(log), cut):
+        fulfill(Batch(source, first, log[first : first + cut]))
+    assert states(before, late, new) == ["cancelled", "", "confirmed"]
+    assert Barrier.objects.get(sale=sale, pool=0).epoch == 7
+    assert not ParkedRecord.objects.exists()
+    again = claims.Claim(**{**{f: getattr(late, f) for f in late.__struct_fields__}, "epoch": 7})
+    fulfill(Batch(source, len(log), reads(again, first=len(log))))
+    assert states(late) == ["confirmed"], "its key could be granted again, and was"
+
+
+def test_twin_without_the_barrier_a_late_claim_is_confirmed(
+    sale: Sale, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epochs, "passed", lambda pools: dict.fromkeys(pools, 0))
+    late = claim_of(sale, epoch=4)
+    fulfill(batch_of(source, barrier_of(sale, 7)))
+    fulfill(batch_of(source, late, first=1))
+    assert states(late) == ["confirmed"]
+
+
+def test_another_pool_and_another_sale_have_barriers_of_their_own(
+    make_sale: Callable[..., Sale], source: Source
+) -> None:
+    one, other = make_sale(), make_sale()
+    elsewhere, beside = claim_of(other, epoch=4), claim_of(one, epoch=4, pool=1)
+    fulfill(batch_of(source, barrier_of(one, 7), elsewhere, beside))
+    assert states(elsewhere, beside) == ["confirmed", "confirmed"]
+
+
+# The limit per customer, which the gate keeps and the order book proves
+
+
+def test_what_is_above_the_limit_is_refused_in_log_order(
+    make_sale: Callable[..., Sale], source: Source
+) -> None:
+    sale = make_sale(allotment=10, limit_per_customer=2)
+    first, second, third = (claim_of(sale, user_id="ann") for _ in range(3))
+    bob = claim_of(sale, user_id="bob", quantity=2)
+    outcomes = fulfill(batch_of(source, first, bob, second, third))
+    assert [(o.state, o.reason) for o in outcomes] == [(CONFIRMED, "")] * 3 + [(REFUSED, "limit_reached")]
+    fourth = claim_of(sale, user_id="ann")
+    fulfill(batch_of(source, cancel_of(first), fourth, claim_of(sale, user_id="ann"), first=4))
+    assert states(fourth) == ["confirmed"], "a cancelled order does not count"
+    assert sold(sale) == 4
+
+
+def test_twin_without_the_limit_one_customer_has_everything(
+    sale: Sale, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "above_limit", lambda *arguments: {})
+    fulfill(batch_of(source, *(claim_of(sale, user_id="ann") for _ in range(5))))
+    assert sold(sale) == 5
+
+
+# A newer release has written
+
+
+def test_a_record_of_a_newer_release_waits_and_nothing_is_written(sale: Sale, source: Source) -> None:
+    newer = changed(sale, b'"v":1', b'"v":2')
+    with pytest.raises(NewerVersion, match="version 2") as waiting:
+        fulfill(batch_of(source, claim_of(sale), newer))
+    assert waiting.value.offset == 1
+    assert_nothing_written(source)
+    fulfill(batch_of(source, claim_of(sale), newer), poison_in_a_row=None)
+    assert ParkedRecord.objects.get().cause == "version 2, this release reads version 1"
 
 
 # Poison: parked, whole, and on it goes
@@ -326,7 +412,12 @@ def changed(sale: Sale, old: bytes, new: bytes) -> bytes:
 POISON: dict[str, Callable[[Sale], claims.Message | bytes | None]] = {
     "the value is empty": lambda sale: None,
     "Input data was truncated": lambda sale: b"{",
-    "version 2, this release reads version 1": lambda sale: changed(sale, b'"v":1', b'"v":2'),
+    "Expected `int` >= 1": lambda sale: claims.Barrier(
+        v=1, sale_id=sale.id, pool=0, epoch=0, at=datetime.now(UTC)
+    ),
+    "there is no sale 00000000-0000-0000-0000-000000000001": lambda sale: barrier_of(
+        sale, 7, sale_id=UUID(int=1)
+    ),
     "there is no sale": lambda sale: claim_of(sale, sale_id=uuid4()),
     "there is no sale 0": lambda sale: cancel_of(claim_of(sale, sale_id=UUID(int=0))),
     "priced 0.01 EUR": lambda sale: claim_of(sale, unit_price=Decimal("0.01")),
@@ -449,14 +540,7 @@ def test_a_batch_cut_off_at_any_step_is_written_whole_the_next_time(
 def test_twin_without_one_transaction_a_cut_leaves_half_a_batch(
     sale: Sale, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class NoTransaction:
-        def __init__(self, **options: Any) -> None: ...
-
-        def __enter__(self) -> None: ...
-
-        def __exit__(self, *error: object) -> None: ...
-
-    monkeypatch.setattr(fulfillment.transaction, "atomic", NoTransaction)
+    monkeypatch.setattr(book, "transaction", nullcontext)
     monkeypatch.setattr(book, "sell", lambda *arguments: kill_this_connection())
     with pytest.raises(OperationalError):
         fulfill(batch_of(source, claim_of(sale)))
@@ -582,7 +666,7 @@ def test_the_book_is_the_same_however_the_log_is_cut(
     make_sale: Callable[..., Sale], scene: tuple[int, list[tuple[str, int, int]], list[int]]
 ) -> None:
     allotment, messages, cuts = scene
-    sale = make_sale(allotment=allotment)
+    sale = make_sale(allotment=allotment, limit_per_customer=100)
     source = Source(f"orders-{uuid4().hex[:8]}", "", 0)
     ids = [uuid4() for _ in range(8)]
     at = datetime.now(UTC)

@@ -122,17 +122,6 @@ def test_drain_of_an_empty_log_ends_as_well(run: Callable[..., Process]) -> None
     assert code == 0, out
 
 
-def test_the_sweeper_runs_beside_it(
-    open_sale: Callable[..., Sale], run: Callable[..., Process], gate: redis.Redis
-) -> None:
-    sale = open_sale(allotment=10)
-    take(sale, 3)  # granted by the gate, and then their web process died
-    worker = run(FLUXGATE_SWEEP_AFTER_SECONDS="0.5", FLUXGATE_PROMISE_SECONDS="0.4")
-    eventually(lambda: settled(gate, sale) == 3)
-    assert worker.end_after(signal.SIGTERM) == 0
-    assert Order.objects.count() == 3
-
-
 def test_postgresql_away_for_seconds_is_waited_for(
     open_sale: Callable[..., Sale], kafka_log: KafkaLog, run: Callable[..., Process], gate: redis.Redis
 ) -> None:

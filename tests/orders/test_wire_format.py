@@ -31,7 +31,14 @@ CLAIM = claims.Claim(
 CANCEL = claims.Cancel(
     v=1, claim=CLAIM, reason="buyer", cancelled_at=datetime(2026, 11, 27, 18, 5, 0, 456000, tzinfo=UTC)
 )
-MESSAGES = {"claim.v1": CLAIM, "cancel.v1": CANCEL}
+BARRIER = claims.Barrier(
+    v=1,
+    sale_id=CLAIM.sale_id,
+    pool=0,
+    epoch=1760000000002,
+    at=datetime(2026, 11, 27, 18, 6, 0, 789000, tzinfo=UTC),
+)
+MESSAGES = {"claim.v1": CLAIM, "cancel.v1": CANCEL, "barrier.v1": BARRIER}
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

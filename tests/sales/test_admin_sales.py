@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from sales import arming
 from sales.admin.sale_windows import SaleAdmin
-from sales.gate import DIRECTORY
+from sales.directory import DIRECTORY
 from sales.models import Product, Sale, SaleEvent, SaleState
 from tests.desk import EVERYTHING, VIEWER, draft, said, sale_in, sign_in
 

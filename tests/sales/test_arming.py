@@ -10,9 +10,11 @@ import redis
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from sales import arming
+from sales import arming, fence
 from sales.arming import Refused
-from sales.gate import DIRECTORY, image, pool_keys, to_ms
+from sales.directory import DIRECTORY
+from sales.fence import Arming
+from sales.gate import image, pool_keys, to_ms
 from sales.models import Product, Sale, SaleEvent, SaleState
 from tests.running_site import CHECKOUT
 
@@ -180,7 +182,7 @@ def test_opening_a_gate_that_is_gone_is_refused(
     sale = open_sale(until="armed")
     unchanged(sale)
     gate.delete(pool_keys(sale.id).gate)
-    with pytest.raises(Refused, match="gone"):
+    with pytest.raises(Refused, match="does not stand"):
         arming.open_sale(sale, actor="test")
 
 
@@ -260,14 +262,14 @@ def test_a_stop_is_not_overtaken_by_somebody_who_opens(
     """Two operators: the one who resumes has moved the database when the other one stops the sale (I7)."""
     sale = open_sale()
     arming.pause(sale, actor="first")
-    switch = arming._switch
+    switch = fence.switch
 
-    def overtaken(client: redis.Redis, resumed: Sale, state: str, turn: str = "") -> None:
-        monkeypatch.setattr(arming, "_switch", switch)
-        getattr(arming, step)(Sale.objects.get(pk=resumed.pk), actor="second")
-        switch(client, resumed, state, turn)
+    def overtaken(client: redis.Redis, resumed: Arming, *rest: Any) -> Any:
+        monkeypatch.setattr(fence, "switch", switch)
+        getattr(arming, step)(Sale.objects.get(pk=resumed.sale_id), actor="second")
+        return switch(client, resumed, *rest)
 
-    monkeypatch.setattr(arming, "_switch", overtaken)
+    monkeypatch.setattr(fence, "switch", overtaken)
     with pytest.raises(Refused, match="Somebody else"):
         arming.resume(sale, actor="first")
     standing = image(gate, sale.id)
@@ -280,8 +282,7 @@ def test_closed_is_for_good(open_sale: MakeSale, gate: redis.Redis) -> None:
     sale = open_sale()
     arming.close(sale, actor="test")
     for state in ("open", "paused"):
-        with pytest.raises(Refused):
-            arming._switch(gate, sale, state)
+        assert fence.switch(gate, Arming(sale.id, 0, sale.epoch), state) == "closed"
     standing = image(gate, sale.id)
     assert standing is not None
     assert standing.state == "closed"

@@ -12,9 +12,10 @@ import redis
 from django.utils import timezone
 from redis.exceptions import NoScriptError
 
-from sales import arming
+from sales import arming, fence
 from sales import gate as gate_module
-from sales.gate import Facts, Fenced, Verdict, image, mark_queued, pool_keys, release, script, settle
+from sales.directory import Facts
+from sales.gate import Fenced, Verdict, image, mark_queued, pool_keys, release, script, settle
 from sales.models import Sale
 from sales.turnstile import Answer, Attempt, Turnstile
 
@@ -64,9 +65,14 @@ async def test_a_known_key_is_replayed_in_every_state(booth: Callable[..., Booth
     order_id = uuid4()
     claimed = await stand.attempt("ann", order_id)
     epoch = stand.sale.epoch
-    for step, letter in [(None, "h"), (mark_queued, "q"), (settle, "s"), (release, "r")]:
-        if step:
-            assert step(gate, stand.sale.id, 0, epoch, [order_id]) == 1
+    steps: list[tuple[Callable[[], int], str]] = [
+        (lambda: 1, "h"),
+        (lambda: mark_queued(gate, stand.sale.id, 0, epoch, [order_id]), "q"),
+        (lambda: settle(gate, stand.sale.id, 0, [order_id]), "s"),
+        (lambda: release(gate, stand.sale.id, 0, [order_id]), "r"),
+    ]
+    for step, letter in steps:
+        assert step() == 1
         again = await stand.attempt("ann", order_id)
         assert (again.verdict, again.first, again.second) == (Verdict.REPLAYED, claimed.first, letter)
 
@@ -147,7 +153,7 @@ async def test_sold_out_tells_how_many_are_held(booth: Callable[..., Booth], gat
         await stand.attempt(f"c{order_id}", order_id)
     refused = await stand.attempt("late")
     assert (refused.verdict, refused.first) == (Verdict.SOLD_OUT, "2")
-    settle(gate, stand.sale.id, 0, stand.sale.epoch, order_ids)
+    settle(gate, stand.sale.id, 0, order_ids)
     assert (await stand.attempt("late")).first == "0"
 
 
@@ -203,8 +209,8 @@ async def test_released_units_sell_again_and_only_once(
     stand = booth(allotment=1)
     order_id = uuid4()
     await stand.attempt("ann", order_id)
-    assert release(gate, stand.sale.id, 0, stand.sale.epoch, [order_id, uuid4()]) == 1
-    assert release(gate, stand.sale.id, 0, stand.sale.epoch, [order_id]) == 0
+    assert release(gate, stand.sale.id, 0, [order_id, uuid4()]) == 1
+    assert release(gate, stand.sale.id, 0, [order_id]) == 0
     assert await stand.verdict("ann") is Verdict.CLAIMED  # the limit has gone back as well
     assert await stand.verdict("bob") is Verdict.SOLD_OUT
 
@@ -214,8 +220,8 @@ async def test_settling_never_goes_back(booth: Callable[..., Booth], gate: redis
     order_id = uuid4()
     await stand.attempt("ann", order_id)
     sale, epoch = stand.sale.id, stand.sale.epoch
-    assert settle(gate, sale, 0, epoch - 1, [order_id]) == 0  # of another arming
-    assert settle(gate, sale, 0, epoch, [order_id, order_id]) == 1
+    assert mark_queued(gate, sale, 0, epoch - 1, [order_id]) == 0  # of another arming
+    assert settle(gate, sale, 0, [order_id, order_id]) == 1
     assert mark_queued(gate, sale, 0, epoch, [order_id]) == 0
     standing = image(gate, sale)
     assert standing is not None
@@ -242,7 +248,7 @@ async def test_without_the_fence_a_restarted_gate_would_sell(
     stand = booth()
     facts = await stand.facts()
     replication: Any = gate.info("replication")
-    text, sha = gate_module.seal(pool_keys(facts.sale_id), facts.epoch, replication["master_replid"])
+    text, sha = fence.seal(pool_keys(facts.sale_id), facts.epoch, replication["master_replid"])
     assert sha == facts.seal
     gate.script_flush()
     arguments = [*pool_keys(facts.sale_id), str(uuid4()), "ann", 1, "0"]
@@ -259,7 +265,7 @@ async def test_another_epoch_or_incarnation_is_fenced(
     """A quick failover and back finds the old script still loaded: it must refuse by itself."""
     stand = booth()
     replication: Any = gate.info("replication")
-    text, sha = gate_module.seal(
+    text, sha = fence.seal(
         pool_keys(stand.sale.id), stand.sale.epoch + epoch_step, incarnation or replication["master_replid"]
     )
     gate.script_load(text)
@@ -303,9 +309,9 @@ def test_the_header_of_claim_lua_lists_every_verdict_and_key() -> None:
 
 
 def test_every_script_uses_only_the_keys_it_declares() -> None:
-    for name in ("arm", "claim", "settle", "release", "switch"):
+    for name in ("arm", "claim", "fence", "load", "settle", "release", "switch"):
         text = script(name)
-        header, _, code = text.partition("\nlocal ") if name != "switch" else text.partition("\nif ")
+        header, _, code = text.partition("\nlocal ")
         declared = set(re.findall(r"KEYS\[(\d)\]", header))
         assert set(re.findall(r"KEYS\[(\d)\]", code)) <= declared
         assert not re.search(

@@ -1,0 +1,191 @@
+"""The gatekeeper: arms a sale again when its gate has fallen, so that it sells on with balanced books.
+
+Redis may be killed, wiped or failed over in the middle of a sale. Then nothing is decided, until:
+
+1. A new epoch, first in PostgreSQL and then in the gate: whoever armed before cannot go on.
+2. A wait, as long as the promise: a claim that was granted before and is promised as `queued` is in
+   the log by then.
+3. What the gate that was lost still shows as held is appended too: those buyers were told "held".
+4. A barrier in the pool's partition. Fulfillment drops claims of earlier epochs that come after it.
+5. When fulfillment has passed it, the rows are all there is: they are loaded into a new gate.
+6. It opens if it is still the same Redis, in the state the database says at that moment.
+
+Whatever goes wrong in between, the next look finds a gate that does not stand, and all begins
+again under a higher epoch. Two gatekeepers at once are harmless for the same reason, only slow.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+
+from orders import book, claims, epochs, metrics
+from orders.log import Log, LogUnavailable
+from orders.sweeper import claim_of
+from sales import crashpoints, directory, fence, gate
+from sales.fence import GATE_STATE, Arming
+from sales.models import Sale
+from sales.topic import partition_of
+
+LOOK_SECONDS = 0.5
+# Added to the promise: clocks of several machines do not run at quite the same speed.
+MARGIN_SECONDS = 0.5
+# A barrier that fulfillment has not met for so long may have been lost with the log's tail.
+REPEAT_SECONDS = 10.0
+POOL = 0  # a sale has one pool until it outgrows a machine
+_TURNS = 5  # how often an operator may come in between before we start over
+logger = structlog.get_logger(__name__)
+
+
+@dataclass
+class _Rearming:
+    """One sale on its way; `sale` has the new epoch already."""
+
+    sale: Sale
+    arming: Arming
+    incarnation: str
+    begun_at: float
+    held: list[gate.Held] | None = None  # what has still to be appended; None: it has not been read yet
+    barrier_at: float | None = None
+    acknowledged: bool = False
+    reports: deque[Exception | None] = field(default_factory=deque)  # filled by the log's thread
+
+
+class Gatekeeper:
+    """Looks after every gate, one `step` at a time. No step waits for the log or for fulfillment."""
+
+    def __init__(self, client: redis.Redis, log: Log) -> None:
+        self._client, self._log = client, log
+        self._under_way: dict[Arming, _Rearming] = {}
+        self._look_at = 0.0
+
+    def step(self) -> bool:
+        """One turn. True: a gate is being armed again."""
+        try:
+            if time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + LOOK_SECONDS
+                self.look()
+            for rearming in list(self._under_way.values()):
+                self._advance(rearming)
+        except (gate.GateUnreachable, redis.RedisError) as error:
+            self._start_over("gate", error)
+        except (OperationalError, InterfaceError) as error:
+            book.disconnect()
+            self._start_over("database", error)
+        metrics.fenced_gates.set(len(self._under_way))
+        return bool(self._under_way)
+
+    def look(self) -> None:
+        """Begins with every gate that has fallen. Raises GateUnreachable and RedisError."""
+        begun = {arming.sale_id for arming in self._under_way}
+        sales = [sale for sale in epochs.gated_sales() if sale.id not in begun]
+        fallen = fence.fallen(self._client, sales)
+        if fallen or not directory.exists(self._client):
+            directory.restore(self._client, epochs.public_sales())
+        for sale, reason in fallen:
+            self._begin(sale, reason)
+
+    def _begin(self, sale: Sale, reason: str) -> None:
+        incarnation = fence.incarnation(self._client)
+        standing = gate.epoch(self._client, sale.id, POOL)
+        # Above everything either book has seen, and above a database restored from a backup.
+        epoch = max(sale.epoch, standing, int(time.time() * 1000)) + 1
+        if not epochs.begin(sale, epoch, reason, "gatekeeper"):
+            return
+        crashpoints.reached("rearm.after-epoch")
+        sale.epoch = epoch
+        arming = Arming(sale.id, POOL, epoch)
+        if not fence.shut(self._client, arming):
+            return
+        directory.publish(self._client, sale, fenced=True)
+        crashpoints.reached("rearm.after-fence")
+        self._under_way[arming] = _Rearming(sale, arming, incarnation, time.monotonic())
+        logger.warning("gate fallen, arming it again", sale=sale.slug, epoch=epoch, reason=reason)
+
+    def _advance(self, rearming: _Rearming) -> None:
+        waited = time.monotonic() - rearming.begun_at
+        if waited < settings.FLUXGATE.promise_seconds + MARGIN_SECONDS:
+            return
+        if rearming.held is None:
+            rearming.held = gate.all_held(self._client, rearming.sale.id, POOL)
+        if rearming.barrier_at is None and not self._append(rearming, rearming.held):
+            return
+        while rearming.reports:
+            # An error means unknown. The barrier is repeated below, which is harmless.
+            rearming.acknowledged = rearming.reports.popleft() is None or rearming.acknowledged
+            crashpoints.reached("rearm.after-barrier")
+        if rearming.acknowledged and self._passed(rearming.arming):
+            del self._under_way[rearming.arming]
+            if self._build(rearming):
+                metrics.rearming_seconds.observe(time.monotonic() - rearming.begun_at)
+                logger.info("gate armed again", sale=rearming.sale.slug, epoch=rearming.sale.epoch)
+        elif time.monotonic() - (rearming.barrier_at or 0) > REPEAT_SECONDS:
+            rearming.barrier_at = None
+
+    def _append(self, rearming: _Rearming, held: list[gate.Held]) -> bool:
+        """Appends what is held and, behind it, the barrier. False: the log takes no more now."""
+        if not self._log.available():
+            return False
+        sale = rearming.sale
+        partition = partition_of(sale.id, POOL)
+        try:
+            while held:
+                # Whether it is acknowledged does not matter: in front of the barrier or never.
+                self._log.append(claims.encode(claim_of(sale, held[-1]), partition), lambda error: None)
+                held.pop()
+            barrier = claims.Barrier(
+                v=claims.VERSION, sale_id=sale.id, pool=POOL, epoch=sale.epoch, at=datetime.now(UTC)
+            )
+            self._log.append(claims.encode(barrier, partition), rearming.reports.append)
+        except LogUnavailable:
+            return False
+        rearming.barrier_at = time.monotonic()
+        return True
+
+    def _passed(self, arming: Arming) -> bool:
+        pool = (arming.sale_id, arming.pool)
+        return epochs.passed([pool])[pool] >= arming.epoch
+
+    def _build(self, rearming: _Rearming) -> bool:
+        """Loads the new gate and opens it. False: begin again, if nobody else has."""
+        sale, arming = rearming.sale, rearming.arming
+        if not fence.build(self._client, sale, arming):
+            return False
+        for orders in epochs.known(*arming):
+            if not fence.load(self._client, arming, orders):
+                return False
+        # A cancel that was fulfilled while we were loading told a gate that did not know the order yet.
+        for returned in gate.chunks(epochs.returned(sale.id, POOL)):
+            gate.release(self._client, sale.id, POOL, returned)
+        crashpoints.reached("rearm.after-load")
+        sha = fence.raise_seal(self._client, arming, rearming.incarnation)
+        if fence.incarnation(self._client) != rearming.incarnation:
+            return False
+        if not self._switch_on(arming):
+            return False
+        crashpoints.reached("rearm.after-switch")
+        # Last: a web process must not learn a seal before the gate that it opens stands.
+        directory.publish(self._client, sale, epoch=sale.epoch, seal=sha, incarnation=rearming.incarnation)
+        return True
+
+    def _switch_on(self, arming: Arming) -> bool:
+        for _ in range(_TURNS):
+            turn = fence.turn(self._client, arming)  # before the database is asked: see switch.lua
+            state = epochs.state(arming.sale_id, arming.epoch)
+            if turn is None or state not in GATE_STATE:
+                return False
+            switched = fence.switch(self._client, arming, GATE_STATE[state], turn, building=True)
+            if switched != "turned":
+                return switched == "switched"
+        return False
+
+    def _start_over(self, cause: str, error: Exception) -> None:
+        if self._under_way:
+            metrics.rearmings_given_up.labels(cause).inc()
+        logger.warning("gatekeeper", away=cause, error=str(error), given_up=len(self._under_way))
+        self._under_way.clear()

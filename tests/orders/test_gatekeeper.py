@@ -1,0 +1,375 @@
+"""Fallen gates are armed again, on real servers: nothing is sold twice, no promise is broken."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from django.db import connections
+
+from orders import claims, epochs
+from orders.consumer import Consumer
+from orders.gatekeeper import Gatekeeper
+from orders.log import KafkaLog
+from orders.models import Barrier, Order, OrderState
+from sales import arming, directory, fence
+from sales import gate as gate_module
+from sales.gate import Fenced, Verdict
+from sales.models import Sale, SaleEvent
+from sales.turnstile import Answer, Attempt, Turnstile
+from tests.orders.records import cancel_of, take
+from tests.running_site import eventually
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.kafka]
+
+Lose = Callable[[redis.Redis], Any]
+LOSSES: dict[str, Lose] = {
+    "restarted": lambda gate: gate.script_flush(),
+    "wiped": lambda gate: (gate.flushall(), gate.script_flush()),
+    "flushed": lambda gate: gate.flushall(),
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick(settings: Any, own_topic: str) -> None:
+    settings.FLUXGATE = settings.FLUXGATE.model_copy(update={"promise_seconds": 0.3})
+
+
+@pytest.fixture(autouse=True)
+def _clean(gate: redis.Redis) -> Iterator[None]:
+    gate.flushall()
+    yield
+    gate.flushall()
+
+
+@pytest.fixture
+def house(gate: redis.Redis, kafka_log: KafkaLog) -> Iterator["House"]:
+    opened = House(gate, kafka_log)
+    yield opened
+    opened.consumer.close()
+
+
+class House:
+    """A gatekeeper and a consumer, one step at a time."""
+
+    def __init__(self, gate: redis.Redis, log: KafkaLog) -> None:
+        self.gate, self.log = gate, log
+        self.gatekeeper = Gatekeeper(gate, log)
+        self.consumer = Consumer(gate)
+
+    def fulfill(self, until: Callable[[], Any]) -> None:
+        def stepped() -> Any:
+            self.consumer.step(0.05)
+            return until()
+
+        eventually(stepped)
+
+    def rearm(self, sale: Sale, seconds: float = 30) -> None:
+        """Steps both until the sale's gate stands again."""
+        self.gatekeeper._look_at = 0.0
+        deadline = time.monotonic() + seconds
+        while self.gatekeeper.step() or fence.fallen(self.gate, [Sale.objects.get(pk=sale.pk)]):
+            self.consumer.step(0.02)
+            assert time.monotonic() < deadline, "the gate has not been armed again"
+
+    def append(self, *messages: claims.Message) -> None:
+        reports: list[Exception | None] = []
+        for message in messages:
+            self.log.append(claims.encode(message, gate_partition(claims.sale_in(message))), reports.append)
+        eventually(lambda: len(reports) == len(messages))
+        assert reports == [None] * len(messages)
+
+
+def gate_partition(sale_id: UUID) -> int:
+    from sales.topic import partition_of
+
+    return partition_of(sale_id)
+
+
+def attempt(sale: Sale, customer: str, order_id: UUID | None = None, quantity: int = 1) -> Answer:
+    async def ask() -> Answer:
+        turnstile = Turnstile()
+        try:
+            facts = await turnstile.facts(sale.slug)
+            assert facts is not None
+            if facts.fenced:
+                raise Fenced("published as fenced")
+            return await turnstile.attempt(facts, Attempt(order_id or uuid4(), customer, quantity))
+        finally:
+            await turnstile.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_fallen_gate_sells_on_with_balanced_books(
+    open_sale: Callable[..., Sale], house: House, loss: str
+) -> None:
+    sale = open_sale(allotment=5, limit_per_customer=1)
+    sold = take(sale, 3)
+    house.append(*sold)
+    house.fulfill(lambda: Order.objects.count() == 3)
+    LOSSES[loss](house.gate)
+    with pytest.raises(Fenced):
+        attempt(sale, "late")
+    house.rearm(sale)
+
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert (image.state, image.loaded, image.remaining, image.settled) == ("open", 5, 2, 3)
+    assert image.epoch > sale.epoch
+    again = attempt(sale, sold[0].user_id, sold[0].order_id)
+    assert (again.verdict, again.second) == (Verdict.REPLAYED, "s")
+    assert again.first == str(gate_module.to_ms(sold[0].claimed_at)), "the very moment of the original"
+    assert attempt(sale, sold[0].user_id).verdict is Verdict.LIMIT_REACHED
+    assert attempt(sale, "ann").verdict is Verdict.CLAIMED
+    assert attempt(sale, "bob").verdict is Verdict.CLAIMED
+    assert attempt(sale, "eve").verdict is Verdict.SOLD_OUT
+    assert SaleEvent.objects.filter(sale=sale, action="rearm", actor="gatekeeper").count() == 1
+
+
+def test_what_was_promised_and_not_yet_written_is_waited_for(
+    open_sale: Callable[..., Sale], house: House
+) -> None:
+    """The log has the claims, the order book does not: the gate must not sell those units again."""
+    sale = open_sale(allotment=4)
+    promised = take(sale, 3)
+    house.append(*promised)
+    LOSSES["wiped"](house.gate)
+    house.rearm(sale)
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert (image.remaining, image.settled) == (1, 3)
+    assert Order.objects.filter(state=OrderState.CONFIRMED).count() == 3
+
+
+def test_without_the_barrier_promised_units_would_be_sold_again(
+    open_sale: Callable[..., Sale], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin: a gatekeeper that does not wait for fulfillment loads a gate with too many units."""
+    monkeypatch.setattr(epochs, "passed", lambda pools: dict.fromkeys(pools, 2**62))
+    monkeypatch.setattr(house.consumer, "step", lambda *arguments: False)
+    sale = open_sale(allotment=4)
+    house.append(*take(sale, 3))
+    LOSSES["wiped"](house.gate)
+    house.rearm(sale)
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert image.remaining == 4
+
+
+def test_what_the_lost_gate_still_held_is_appended_before_the_barrier(
+    open_sale: Callable[..., Sale], house: House
+) -> None:
+    """A restart that kept the data: those buyers were told that a unit is set aside for them."""
+    sale = open_sale(allotment=4)
+    held = take(sale, 2)
+    LOSSES["restarted"](house.gate)
+    house.rearm(sale)
+    assert set(Order.objects.values_list("id", "state")) == {(claim.order_id, "confirmed") for claim in held}
+
+
+def test_a_claim_behind_the_barrier_is_dropped_and_its_key_can_be_used_again(
+    open_sale: Callable[..., Sale], house: House
+) -> None:
+    """A web process that stood still for long appends a claim of an epoch that is over."""
+    sale = open_sale(allotment=1)
+    [late] = take(sale, 1)
+    LOSSES["wiped"](house.gate)
+    house.rearm(sale)
+    answer = attempt(sale, late.user_id, late.order_id)
+    assert answer.verdict is Verdict.CLAIMED
+    house.append(late)
+    epoch = Sale.objects.get(pk=sale.pk).epoch
+    new = claims.Claim(
+        **{
+            **{name: getattr(late, name) for name in late.__struct_fields__},
+            "epoch": epoch,
+            "claimed_at": gate_module.from_ms(answer.first),
+        }
+    )
+    house.append(new)
+    house.fulfill(lambda: Order.objects.exists())
+    order = Order.objects.get()
+    assert (order.id, order.state, order.epoch) == (late.order_id, "confirmed", epoch)
+
+
+def test_cancelled_and_refused_keys_stay_known(open_sale: Callable[..., Sale], house: House) -> None:
+    sale = open_sale(allotment=3)
+    one, other = take(sale, 2)
+    house.append(one, other, cancel_of(one))
+    house.fulfill(lambda: Order.objects.filter(state="cancelled").exists())
+    LOSSES["wiped"](house.gate)
+    house.rearm(sale)
+    answer = attempt(sale, one.user_id, one.order_id)
+    assert (answer.verdict, answer.second) == (Verdict.REPLAYED, "r")
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert (image.remaining, image.settled, image.released) == (2, 1, 1)
+    assert attempt(sale, one.user_id).verdict is Verdict.CLAIMED, "cancelled units do not count for the limit"
+
+
+@pytest.mark.parametrize(("guarded", "remaining"), [(True, 2), (False, 1)])
+def test_a_cancel_fulfilled_while_the_gate_is_loaded_returns_its_unit(
+    open_sale: Callable[..., Sale],
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    guarded: bool,
+    remaining: int,
+) -> None:
+    """Its broken twin does not look for such orders after loading: the unit is lost to the sale."""
+    sale = open_sale(allotment=2)
+    [claim] = take(sale, 1)
+    house.append(claim)
+    house.fulfill(lambda: Order.objects.exists())
+    load = fence.load
+
+    def overtaken(*arguments: Any) -> bool:
+        monkeypatch.setattr(fence, "load", load)
+        house.append(cancel_of(claim))
+
+        def fulfill() -> None:  # on a connection of its own, as another process
+            house.fulfill(lambda: Order.objects.filter(state="cancelled").exists())
+            connections.close_all()
+
+        thread = threading.Thread(target=fulfill)
+        thread.start()
+        thread.join(30)
+        return load(*arguments)
+
+    LOSSES["wiped"](house.gate)
+    monkeypatch.setattr(fence, "load", overtaken)
+    if not guarded:
+        monkeypatch.setattr(epochs, "returned", lambda *arguments: [])
+    house.rearm(sale)
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert (image.remaining, image.settled) == (remaining, 2 - remaining)
+
+
+@pytest.mark.parametrize(("step", "left"), [("pause", "paused"), ("close", "closed")])
+@pytest.mark.parametrize("moment", ["fallen", "loading", "switching"])
+def test_an_operator_who_stops_a_fallen_sale_is_obeyed(
+    open_sale: Callable[..., Sale],
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    left: str,
+    moment: str,
+) -> None:
+    """I7, at every moment of a rearming: when the step has returned, nothing is sold any more."""
+    sale = open_sale()
+    LOSSES["wiped"](house.gate)
+
+    def stop() -> None:
+        getattr(arming, step)(Sale.objects.get(pk=sale.pk), actor="test")
+
+    if moment == "fallen":
+        stop()
+    else:
+        where, name = {"loading": (fence, "raise_seal"), "switching": (epochs, "state")}[moment]
+        real = getattr(where, name)
+
+        def overtaken(*arguments: Any) -> Any:
+            monkeypatch.setattr(where, name, real)
+            if moment == "switching":  # the database was asked before the operator came
+                answer = real(*arguments)
+                stop()
+                return answer
+            stop()
+            return real(*arguments)
+
+        monkeypatch.setattr(where, name, overtaken)
+    house.rearm(sale)
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert image.state == left
+    expected = {"paused": Verdict.PAUSED, "closed": Verdict.CLOSED}[left]
+    assert attempt(sale, "ann").verdict is expected
+
+
+def test_a_gatekeeper_that_was_overtaken_cannot_open(open_sale: Callable[..., Sale], house: House) -> None:
+    """Two gatekeepers: the one with the lower epoch finds its gate taken over."""
+    sale = open_sale()
+    LOSSES["wiped"](house.gate)
+    house.gatekeeper.look()
+    slow = next(iter(house.gatekeeper._under_way.values()))
+    other = Gatekeeper(house.gate, house.log)
+    another = Sale.objects.get(pk=sale.pk)
+    assert another.epoch == slow.arming.epoch
+    other._begin(another, "a second look")
+    assert not house.gatekeeper._build(slow)
+    assert gate_module.epoch(house.gate, sale.id) > slow.arming.epoch
+
+
+def test_another_loss_in_the_middle_begins_again(open_sale: Callable[..., Sale], house: House) -> None:
+    sale = open_sale(allotment=3)
+    house.append(*take(sale, 1))
+    LOSSES["wiped"](house.gate)
+    house.gatekeeper.look()
+    first = Sale.objects.get(pk=sale.pk).epoch
+    LOSSES["wiped"](house.gate)
+    house.rearm(sale)
+    assert Sale.objects.get(pk=sale.pk).epoch >= first
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert (image.state, image.remaining, image.settled) == ("open", 2, 1)
+
+
+def test_a_wiped_directory_comes_back_whole(
+    open_sale: Callable[..., Sale], make_sale: Callable[..., Sale], house: House
+) -> None:
+    running, announced = open_sale(), make_sale()
+    arming.schedule(announced, actor="test")
+    LOSSES["wiped"](house.gate)
+    third = make_sale()
+    arming.schedule(third, actor="test")  # the first to publish after the loss is not the gatekeeper
+    told = directory.published(house.gate, [running.slug, announced.slug, third.slug])
+    assert [facts.fenced for facts in told if facts] == [True, False, False]
+    with pytest.raises(Fenced):
+        attempt(running, "ann")
+    house.rearm(running)
+    assert attempt(running, "ann").verdict is Verdict.CLAIMED
+
+
+def test_nobody_is_told_that_an_order_does_not_exist_while_a_gate_is_down(
+    open_sale: Callable[..., Sale], house: House
+) -> None:
+    sale = open_sale()
+    [claim] = take(sale, 1)
+
+    async def ask(order_id: UUID) -> Any:
+        turnstile = Turnstile()
+        try:
+            return await turnstile.claim_of(order_id, await turnstile.published())
+        finally:
+            await turnstile.close()
+
+    assert asyncio.run(ask(uuid4())) is None
+    for lose in (LOSSES["restarted"], LOSSES["wiped"]):
+        lose(house.gate)
+        with pytest.raises(Fenced):
+            asyncio.run(ask(uuid4()))
+    house.gatekeeper.look()
+    with pytest.raises(Fenced):
+        asyncio.run(ask(claim.order_id))
+    house.rearm(sale)
+    assert asyncio.run(ask(uuid4())) is None
+
+
+def test_the_same_epoch_is_never_given_twice(open_sale: Callable[..., Sale], gate: redis.Redis) -> None:
+    sale = open_sale()
+    stale = Sale.objects.get(pk=sale.pk)
+    assert epochs.begin(Sale.objects.get(pk=sale.pk), sale.epoch + 1, "one", "test")
+    assert not epochs.begin(stale, sale.epoch + 2, "other", "test")
+
+
+def test_barriers_only_rise(open_sale: Callable[..., Sale]) -> None:
+    sale = open_sale()
+    for epoch in (5, 9, 7):
+        epochs.move_to({(sale.id, 0): epoch})
+    assert Barrier.objects.get(sale=sale).epoch == 9
