@@ -1,4 +1,4 @@
-"""The site as its users meet it: gunicorn and consumers as processes, over sockets."""
+"""The site as its users meet it: gunicorn, consumers and gatekeeper as processes, over sockets."""
 
 import os
 import shutil
@@ -145,7 +145,14 @@ class Site(Web):
 
     def consumer(self) -> "subprocess.Popen[bytes]":
         """Starts one `run_fulfillment` and returns at once."""
-        process = start(["manage.py", "run_fulfillment"], self.environment, self._log_file())
+        return self._start("run_fulfillment")
+
+    def gatekeeper(self) -> "subprocess.Popen[bytes]":
+        """Starts one `run_gatekeeper` and returns at once."""
+        return self._start("run_gatekeeper")
+
+    def _start(self, command: str) -> "subprocess.Popen[bytes]":
+        process = start(["manage.py", command], self.environment, self._log_file())
         self._processes.append(process)
         return process
 

@@ -20,7 +20,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
-OURS = {"web", "fulfillment", "migrate", "topics"}
+OURS = {"web", "fulfillment", "gatekeeper", "migrate", "topics"}
 ONE_SHOT = {"migrate", "topics"}
 LASTING = set(SERVICES) - ONE_SHOT
 SECRETS = {"FLUXGATE_SECRET_KEY", "FLUXGATE_TOKEN_KEYS", "POSTGRES_PASSWORD"}
@@ -57,7 +57,7 @@ def test_every_dependency_says_what_it_waits_for() -> None:
 
 
 def test_nothing_that_decides_or_remembers_starts_before_its_schema_and_its_topic() -> None:
-    for service in ("web", "fulfillment"):
+    for service in ("web", "fulfillment", "gatekeeper"):
         assert set(SERVICES[service]["depends_on"]) >= ONE_SHOT
     assert "postgres" in SERVICES["migrate"]["depends_on"]
     assert "kafka" in SERVICES["topics"]["depends_on"]

@@ -114,10 +114,10 @@ def prove(composition: Composition, checks: Checks) -> None:
     with step(f"sale: {BUYERS} buyers, {ALLOTMENT} units"):
         sell_out(composition, checks)
     with step("stop"):
-        composition("stop", "web", "fulfillment")
+        composition("stop", "web", "fulfillment", "gatekeeper")
         codes = {service(c): c["State"]["ExitCode"] for c in composition.containers()}
-        ended = {codes["web"], codes["fulfillment"]}
-        checks.that("web and fulfillment end cleanly on SIGTERM", ended == {0}, codes)
+        ended = {codes["web"], codes["fulfillment"], codes["gatekeeper"]}
+        checks.that("web, fulfillment and gatekeeper end cleanly on SIGTERM", ended == {0}, codes)
 
 
 def look_at_the_containers(composition: Composition, checks: Checks) -> None:

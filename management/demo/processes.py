@@ -1,4 +1,4 @@
-"""The site's processes, as a supervisor would run them: gunicorn and its consumers."""
+"""The site's processes, as a supervisor would run them: gunicorn, consumers, the gatekeeper."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The site for one demo: web processes and consumers on free ports."""
+"""The site for one demo: web processes, consumers and a gatekeeper on free ports."""
 
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Site:
         """Returns when the web answers that it is ready. Raises processes.Broken."""
         for _ in range(consumers):
             self.start_consumer()
+        self._processes.start("gatekeeper", "manage.py", "run_gatekeeper")
         web = self._processes.start(
             "web", "-m", "gunicorn", "-c", "fluxgate_site/gunicorn.conf.py", "fluxgate_site.asgi:application"
         )
