@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from orders.admin import MAX_PAYLOAD, EstimatedPaginator, readable
+from orders.admin.lists import EstimatedPaginator
+from orders.admin.payload import MAX_PAYLOAD, readable
 from orders.models import Order, OrderEvent, OrderState, ParkedRecord, Position
 from sales.models import Sale
 from tests.desk import EVERYTHING, draft, sign_in
