@@ -93,8 +93,9 @@ class Gatekeeper:
     def _begin(self, sale: Sale, reason: str) -> None:
         incarnation = fence.incarnation(self._client)
         standing = gate.epoch(self._client, sale.id, POOL)
-        # Above everything either book has seen, and above a database restored from a backup.
-        epoch = max(sale.epoch, standing, int(time.time() * 1000)) + 1
+        passed = epochs.passed([(sale.id, POOL)])[sale.id, POOL]
+        # Above everything that any book has seen, and above a database restored from a backup.
+        epoch = max(sale.epoch, standing, passed, int(time.time() * 1000)) + 1
         if not epochs.begin(sale, epoch, reason, "gatekeeper"):
             return
         crashpoints.reached("rearm.after-epoch")
@@ -119,9 +120,13 @@ class Gatekeeper:
             # An error means unknown. The barrier is repeated below, which is harmless.
             rearming.acknowledged = rearming.reports.popleft() is None or rearming.acknowledged
             crashpoints.reached("rearm.after-barrier")
-        if rearming.acknowledged and self._passed(rearming.arming):
+        pool = (rearming.sale.id, POOL)
+        passed = epochs.passed([pool])[pool] if rearming.acknowledged else 0
+        if passed >= rearming.sale.epoch:
             del self._under_way[rearming.arming]
-            if self._build(rearming):
+            # A higher one is from an arming that a restored database had forgotten, and its barrier
+            # would drop our claims. We begin again above it.
+            if passed == rearming.sale.epoch and self._build(rearming):
                 metrics.rearming_seconds.observe(time.monotonic() - rearming.begun_at)
                 logger.info("gate armed again", sale=rearming.sale.slug, epoch=rearming.sale.epoch)
         elif time.monotonic() - (rearming.barrier_at or 0) > REPEAT_SECONDS:
@@ -146,10 +151,6 @@ class Gatekeeper:
             return False
         rearming.barrier_at = time.monotonic()
         return True
-
-    def _passed(self, arming: Arming) -> bool:
-        pool = (arming.sale_id, arming.pool)
-        return epochs.passed([pool])[pool] >= arming.epoch
 
     def _build(self, rearming: _Rearming) -> bool:
         """Loads the new gate and opens it. False: begin again, if nobody else has."""

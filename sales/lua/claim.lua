@@ -29,6 +29,12 @@ local EPOCH = '@EPOCH@'
 local INCARNATION = '@INCARNATION@'
 
 if KEYS[1] ~= GATE then return redis.error_reply('FENCED gate') end
+-- A failover and back finds this script still loaded, over data that may lack what was granted
+-- meanwhile. Even "sold out" would be a lie then, to somebody who has a unit (I5).
+local replication = redis.call('INFO', 'replication')
+if string.match(replication, 'master_replid:(%x+)') ~= INCARNATION then
+  return redis.error_reply('FENCED incarnation')
+end
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'state', 'opens_at', 'closes_at', 'remaining',
   'held', 'limit', 'rate', 'burst', 'tokens', 'tokens_at', 'admission_required')
 if gate[1] ~= EPOCH then return redis.error_reply('FENCED epoch') end
@@ -94,9 +100,6 @@ for i = 1, #ARGV, 4 do
 end
 
 if taken > 0 then
-  -- A failover and back finds this script still loaded: the replication id has changed, though.
-  local incarnation = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-  if incarnation ~= INCARNATION then return redis.error_reply('FENCED incarnation') end
   redis.call('HSET', KEYS[1], 'remaining', remaining, 'held', held)
   redis.call('HSET', KEYS[2], unpack(new_claims))
   redis.call('HSET', KEYS[3], unpack(new_customers))

@@ -10,16 +10,19 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 from django.db import connections
+from django.utils import timezone
 
 from orders import claims, epochs
 from orders.consumer import Consumer
 from orders.gatekeeper import Gatekeeper
 from orders.log import KafkaLog
 from orders.models import Barrier, Order, OrderState
+from orders.sweeper import claim_of
 from sales import arming, directory, fence
 from sales import gate as gate_module
 from sales.gate import Fenced, Verdict
 from sales.models import Sale, SaleEvent
+from sales.topic import partition_of
 from sales.turnstile import Answer, Attempt, Turnstile
 from tests.orders.records import cancel_of, take
 from tests.running_site import eventually
@@ -79,15 +82,14 @@ class House:
     def append(self, *messages: claims.Message) -> None:
         reports: list[Exception | None] = []
         for message in messages:
-            self.log.append(claims.encode(message, gate_partition(claims.sale_in(message))), reports.append)
+            self.log.append(claims.encode(message, partition_of(claims.sale_in(message))), reports.append)
         eventually(lambda: len(reports) == len(messages))
         assert reports == [None] * len(messages)
 
 
-def gate_partition(sale_id: UUID) -> int:
-    from sales.topic import partition_of
-
-    return partition_of(sale_id)
+def held_as_claims(gate: redis.Redis, sale: Sale) -> list[claims.Claim]:
+    """What a web process would append for the claims that are held."""
+    return [claim_of(Sale.objects.get(pk=sale.pk), held) for held in gate_module.all_held(gate, sale.id, 0)]
 
 
 def attempt(sale: Sale, customer: str, order_id: UUID | None = None, quantity: int = 1) -> Answer:
@@ -151,7 +153,9 @@ def test_without_the_barrier_promised_units_would_be_sold_again(
     open_sale: Callable[..., Sale], house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broken twin: a gatekeeper that does not wait for fulfillment loads a gate with too many units."""
-    monkeypatch.setattr(epochs, "passed", lambda pools: dict.fromkeys(pools, 2**62))
+    monkeypatch.setattr(
+        epochs, "passed", lambda pools: {pool: Sale.objects.get(pk=pool[0]).epoch for pool in pools}
+    )
     monkeypatch.setattr(house.consumer, "step", lambda *arguments: False)
     sale = open_sale(allotment=4)
     house.append(*take(sale, 3))
@@ -304,6 +308,22 @@ def test_a_gatekeeper_that_was_overtaken_cannot_open(open_sale: Callable[..., Sa
     other._begin(another, "a second look")
     assert not house.gatekeeper._build(slow)
     assert gate_module.epoch(house.gate, sale.id) > slow.arming.epoch
+
+
+def test_a_database_that_forgot_an_arming_does_not_bring_its_barrier_back_over_us(
+    open_sale: Callable[..., Sale], house: House
+) -> None:
+    """A failover that lost commits, a lost gate, and a clock that was set back: all in one."""
+    sale = open_sale(allotment=3)
+    forgotten = sale.epoch + 3_600_000  # an hour ahead of our clock
+    house.append(claims.Barrier(v=1, sale_id=sale.id, pool=0, epoch=forgotten, at=timezone.now()))
+    LOSSES["wiped"](house.gate)
+    house.rearm(sale)
+    assert Sale.objects.get(pk=sale.pk).epoch > forgotten
+    answer = attempt(sale, "ann", order_id := uuid4())
+    assert answer.verdict is Verdict.CLAIMED
+    house.append(*held_as_claims(house.gate, sale))
+    house.fulfill(lambda: Order.objects.filter(pk=order_id, state="confirmed").exists())
 
 
 def test_another_loss_in_the_middle_begins_again(open_sale: Callable[..., Sale], house: House) -> None:
