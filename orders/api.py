@@ -112,7 +112,7 @@ async def place_order(request: HttpRequest, sale: str, body: OrderRequest) -> Ht
             body.quantity,
             admitted,
         )
-        if not facts.seal:  # public, but not armed: there is no gate to ask yet
+        if not (facts.seal or facts.fenced):  # public, but not armed: there is no gate to ask yet
             raise await _not_open(turnstile, facts)
         placed = await _shielded(place(turnstile, log, facts, attempt, traceparent=_traceparent(request)))
     except (GateUnreachable, Fenced, LogUnavailable) as error:

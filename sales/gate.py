@@ -246,7 +246,7 @@ def image(client: redis.Redis, sale_id: UUID, pool: int = 0) -> Image | None:
     """The running image of a pool, or None when the gate holds none. Raises GateUnreachable."""
     with reaching():
         values: Any = client.hmget(pool_keys(sale_id, pool).gate, list(Image._fields))
-    if values[0] is None:
+    if None in values:  # also a gate that was lost and has been fenced: it has an epoch and no units yet
         return None
     epoch, state, *units = values
     return Image(int(epoch), state, *map(int, units))
