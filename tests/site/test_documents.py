@@ -215,10 +215,10 @@ def test_asyncapi_describes_the_records() -> None:
     document = yaml.safe_load((DOCS / "asyncapi.yaml").read_text())
     described = document["components"]["schemas"]
     _, schemas = msgspec.json.schema_components(
-        [claims.Claim, claims.Cancel], ref_template="#/components/schemas/{name}"
+        [claims.Claim, claims.Cancel, claims.Barrier], ref_template="#/components/schemas/{name}"
     )
     assert {name: bare(described[name]) for name in schemas} == bare(schemas)
-    for kind in ("claim", "cancel"):
+    for kind in ("claim", "cancel", "barrier"):
         golden = json.loads((ROOT / f"tests/orders/golden/{kind}.v1.json").read_text())
         headers = described["Headers"]
         assert set(golden["headers"]) == set(headers["properties"])
