@@ -40,8 +40,9 @@ def schedule(sale: Sale, *, actor: str, reason: str = "") -> None:
 def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
     """draft | scheduled -> armed: takes the allotment out of the product and builds the gate.
 
-    Repeating it after a crash in between finishes the work. Raises Refused: not enough stock,
-    armed already, Redis or Kafka not there.
+    Repeating it after a crash in between finishes the work. Where a gate of this sale stands already,
+    what it granted may still be on its way into the order book: the gatekeeper builds the new one,
+    behind a barrier. Raises Refused: not enough stock, armed already, Redis or Kafka not there.
     """
     _require(sale, [*_NOT_ARMED, SaleState.ARMING], "arm")
     try:
@@ -52,14 +53,18 @@ def arm(sale: Sale, *, actor: str, reason: str = "") -> None:
         raise Refused("The window of this sale is over already.")
     with _gate() as client:
         # Above everything either book has seen, and above a database restored from a backup.
-        epoch = max(sale.epoch, gate.epoch(client, sale.id, POOL), int(time.time() * 1000)) + 1
+        standing = gate.epoch(client, sale.id, POOL)
+        epoch = max(sale.epoch, standing, int(time.time() * 1000)) + 1
         with transaction.atomic():
             # The units leave with the very UPDATE that leaves the unarmed states, or not at all.
             sources = _NOT_ARMED if sale.state in _NOT_ARMED else [SaleState.ARMING]
             _move(sale, sources, SaleState.ARMING, "arm", actor, reason, epoch=epoch)
             if sources is _NOT_ARMED:
                 _take_allotment(sale)
-        _build_gate(client, sale)
+        if standing:
+            _publish(client, sale, fenced=True)
+        else:
+            _build_gate(client, sale)
     # Only of this very arming: somebody else may have begun another one meanwhile.
     now = timezone.now()
     _move(sale, [SaleState.ARMING], SaleState.ARMED, "armed", actor, "", expected_epoch=epoch, armed_at=now)
@@ -76,11 +81,15 @@ def resume(sale: Sale, *, actor: str, reason: str = "") -> None:
 
 
 def pause(sale: Sale, *, actor: str, reason: str = "") -> None:
-    """open -> paused. When it has returned no new claim is granted. Raises Refused."""
-    _require(sale, [SaleState.OPEN], "pause")
+    """open -> paused. When it has returned no new claim is granted. Raises Refused.
+
+    A sale that is paused already may be a step that was cut off half-way: the gate is told again.
+    """
+    _require(sale, [SaleState.OPEN, SaleState.PAUSED], "pause")
     with _gate() as client:
         stopped = _stop(client, sale, "paused")
-        _move(sale, [SaleState.OPEN], SaleState.PAUSED, "pause", actor, reason)
+        if sale.state != SaleState.PAUSED:
+            _move(sale, [SaleState.OPEN], SaleState.PAUSED, "pause", actor, reason)
         if not stopped:
             _stop(client, sale, "paused")
 

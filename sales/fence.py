@@ -23,6 +23,7 @@ from sales.models import Sale, SaleState
 
 Switched = Literal["switched", "stale", "arming", "closed", "turned"]
 
+STOPPED = (SaleState.PAUSED, SaleState.CLOSING, SaleState.CLOSED)
 GATE_STATE: dict[str, str] = {state: state for state in GATED} | {SaleState.CLOSING: "closed"}
 
 
@@ -97,6 +98,16 @@ def fallen(client: redis.Redis, sales: Sequence[Sale]) -> list[tuple[Sale, str]]
         if reason:
             found.append((sale, reason))
     return found
+
+
+def selling(client: redis.Redis, sales: Sequence[Sale]) -> list[Sale]:
+    """Those of these sales whose gate is armed or open. Raises GateUnreachable."""
+    with reaching():
+        pipeline = client.pipeline(transaction=False)
+        for sale in sales:
+            pipeline.hget(pool_keys(sale.id).gate, "state")
+        states = pipeline.execute()
+    return [sale for sale, state in zip(sales, states, strict=True) if state in ("armed", "open")]
 
 
 def shut(client: redis.Redis, arming: Arming) -> bool:

@@ -6,24 +6,33 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('orders', '0005_parked_records'),
-        ('sales', '0002_append_only'),
+        ("orders", "0005_parked_records"),
+        ("sales", "0002_append_only"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Barrier',
+            name="Barrier",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('pool', models.PositiveSmallIntegerField(default=0)),
-                ('epoch', models.BigIntegerField()),
-                ('passed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('sale', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='barriers', to='sales.sale')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("pool", models.PositiveSmallIntegerField(default=0)),
+                ("epoch", models.BigIntegerField()),
+                ("passed_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "sale",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="barriers", to="sales.sale"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('sale', 'pool'), name='barrier_of_pool')],
+                "constraints": [models.UniqueConstraint(fields=("sale", "pool"), name="barrier_of_pool")],
             },
         ),
     ]

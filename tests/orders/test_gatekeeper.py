@@ -296,6 +296,36 @@ def test_an_operator_who_stops_a_fallen_sale_is_obeyed(
     assert attempt(sale, "ann").verdict is expected
 
 
+@pytest.mark.parametrize(("state", "left"), [("paused", "paused"), ("closing", "closed")])
+def test_a_gate_that_was_stopped_in_the_database_only_is_stopped(
+    open_sale: Callable[..., Sale], house: House, state: str, left: str
+) -> None:
+    sale = open_sale()
+    Sale.objects.filter(pk=sale.pk).update(state=state)
+    house.gatekeeper.look()
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert (image.state, image.epoch) == (left, sale.epoch)
+
+
+def test_an_operator_who_resumes_at_that_moment_is_obeyed(
+    open_sale: Callable[..., Sale], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = open_sale()
+    arming.pause(sale, actor="test")
+    selling = fence.selling
+
+    def overtaken(client: redis.Redis, sales: list[Sale]) -> list[Sale]:
+        arming.resume(Sale.objects.get(pk=sale.pk), actor="test")
+        return selling(client, sales)
+
+    monkeypatch.setattr(fence, "selling", overtaken)
+    house.gatekeeper.look()
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert image.state == "open"
+
+
 def test_a_gatekeeper_that_was_overtaken_cannot_open(open_sale: Callable[..., Sale], house: House) -> None:
     """Two gatekeepers: the one with the lower epoch finds its gate taken over."""
     sale = open_sale()

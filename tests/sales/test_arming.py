@@ -166,6 +166,32 @@ def test_arming_that_crashed_half_way_is_finished_by_arming_again(
     assert Product.objects.get(pk=sale.product_id).stock == 20
 
 
+def test_arming_over_a_gate_that_stands_leaves_the_building_to_the_gatekeeper(
+    open_sale: MakeSale, gate: redis.Redis
+) -> None:
+    """A database that lost commits may say that a sale which sells already was never armed."""
+    sale = open_sale()
+    granted = image(gate, sale.id)
+    Sale.objects.filter(pk=sale.pk).update(state=SaleState.ARMING)
+    arming.arm(sale, actor="test")
+    assert sale.state == SaleState.ARMED
+    assert image(gate, sale.id) == granted, "an empty gate would sell its units again"
+    assert [(found.id, reason) for found, reason in fence.fallen(gate, [sale])] == [
+        (sale.id, "an arming has not ended")
+    ]
+    with pytest.raises(Refused, match="does not stand"):
+        arming.open_sale(sale, actor="test")
+
+
+def test_a_pause_that_was_cut_off_can_be_repeated(open_sale: MakeSale, gate: redis.Redis) -> None:
+    sale = open_sale()
+    Sale.objects.filter(pk=sale.pk).update(state=SaleState.PAUSED)
+    arming.pause(sale, actor="test")
+    standing = image(gate, sale.id)
+    assert standing is not None
+    assert standing.state == "paused"
+
+
 @pytest.mark.parametrize("step", ["open_sale", "pause", "resume", "close"])
 def test_steps_out_of_order_are_refused(
     make_sale: MakeSale, unchanged: Callable[[Sale], None], step: str
