@@ -60,8 +60,9 @@ class ShopDoor(BaseHandler):
 
 async def _whole_body(scope: HTTPScope, receive: Receive) -> bytes:
     """The request's body. Raises Problem when it is too large, ConnectionResetError when it breaks off."""
+    announced = None
     for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > BODY_BYTES:
+        if name == b"content-length" and (announced := int(value)) > BODY_BYTES:
             raise Problem("body-too-large", headers=_CLOSE)
     chunks, size, more = [], 0, True
     while more:
@@ -74,6 +75,8 @@ async def _whole_body(scope: HTTPScope, receive: Receive) -> bytes:
             raise Problem("body-too-large", headers=_CLOSE)
         chunks.append(chunk)
         more = message.get("more_body", False)
+    if announced is not None and size != announced:  # behind `Upgrade`, the parser reads no body
+        raise Problem("malformed-request", "The body is not as long as announced.", headers=_CLOSE)
     return b"".join(chunks)
 
 

@@ -53,6 +53,8 @@ def start(arguments: list[str], environment: Mapping[str, str], log: Path) -> "s
 class Web:
     """One gunicorn with its workers, and how a shop's clients speak to it."""
 
+    application = "fluxgate_site.asgi:application"
+
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -62,7 +64,7 @@ class Web:
             "FLUXGATE_METRICS_PORT": str(self.metrics_port),
         }
         self.process = start(
-            ["-m", "gunicorn", "-c", "fluxgate_site/gunicorn.conf.py", "fluxgate_site.asgi:application"],
+            ["-m", "gunicorn", "-c", "fluxgate_site/gunicorn.conf.py", self.application],
             {**environment, **own},
             log,
         )
@@ -137,9 +139,9 @@ class Site(Web):
                 process.wait()
         shutil.rmtree(self._logs, ignore_errors=True)
 
-    def another_web(self, **changed: str) -> Web:
+    def another_web(self, *, kind: type[Web] = Web, **changed: str) -> Web:
         """A second gunicorn beside the first, with other settings. Wait for it yourself."""
-        web = Web(self.environment | changed, self._log_file())
+        web = kind(self.environment | changed, self._log_file())
         self._processes.append(web.process)
         return web
 
