@@ -3,6 +3,7 @@
 Each guard of orders/identity.py has its twin: with the guard removed, a token of the corpus gets in.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
