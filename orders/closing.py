@@ -16,11 +16,10 @@ def finish_closing(client: redis.Redis) -> int:
         closing = list(Sale.objects.filter(state=SaleState.CLOSING))
         fallen = {sale.id for sale, _ in fence.fallen(client, closing)}
         for sale in closing:
-            image = gate.image(client, sale.id)
-            if sale.id in fallen or image is None or image.held or image.queued:
-                continue
-            arming.close(sale, actor="gatekeeper")
-            finished += 1
+            image = None if sale.id in fallen else gate.image(client, sale.id)
+            if image is not None and not image.held and not image.queued:
+                arming.close(sale, actor="gatekeeper")
+                finished += 1
     except (OperationalError, InterfaceError):
         book.disconnect()
     except (gate.GateUnreachable, redis.RedisError, arming.Refused):

@@ -16,8 +16,12 @@ again under a higher epoch. Two gatekeepers at once are harmless for the same re
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
 
 import redis
 import structlog
@@ -37,6 +41,7 @@ LOOK_SECONDS = 0.5
 MARGIN_SECONDS = 0.5
 # A barrier that fulfillment has not met for so long may have been lost with the log's tail.
 REPEAT_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 30.0  # between two tries of an arming that goes wrong
 POOL = 0  # a sale has one pool until it outgrows a machine
 _TURNS = 5  # how often an operator may come in between before we start over
 logger = structlog.get_logger(__name__)
@@ -56,12 +61,21 @@ class _Rearming:
     reports: deque[Exception | None] = field(default_factory=deque)  # filled by the log's thread
 
 
+class _Pause(NamedTuple):
+    until: float
+    seconds: float
+
+
+_NO_PAUSE = _Pause(0.0, LOOK_SECONDS)
+
+
 class Gatekeeper:
     """Looks after every gate, one `step` at a time. No step waits for the log or for fulfillment."""
 
     def __init__(self, client: redis.Redis, log: Log) -> None:
         self._client, self._log = client, log
         self._under_way: dict[Arming, _Rearming] = {}
+        self._pauses: dict[UUID, _Pause] = {}  # of sales whose arming went wrong
         self._look_at = 0.0
 
     def step(self) -> bool:
@@ -71,12 +85,13 @@ class Gatekeeper:
                 self._look_at = time.monotonic() + LOOK_SECONDS
                 self.look()
             for rearming in list(self._under_way.values()):
-                self._advance(rearming)
+                with self._one(rearming.sale):
+                    self._advance(rearming)
         except (gate.GateUnreachable, redis.RedisError) as error:
-            self._start_over("gate", error)
+            logger.warning("the gate's Redis is away", error=str(error))
         except (OperationalError, InterfaceError) as error:
+            logger.warning("PostgreSQL is away", error=str(error))
             book.disconnect()
-            self._start_over("database", error)
         metrics.fenced_gates.set(len(self._under_way))
         return bool(self._under_way)
 
@@ -89,7 +104,24 @@ class Gatekeeper:
         if fallen or not directory.exists(self._client):
             directory.restore(self._client, epochs.public_sales())
         for sale, reason in fallen:
-            self._begin(sale, reason)
+            if time.monotonic() >= self._pauses.get(sale.id, _NO_PAUSE).until:
+                with self._one(sale):
+                    self._begin(sale, reason)
+
+    @contextmanager
+    def _one(self, sale: Sale) -> Iterator[None]:
+        """What goes wrong with one sale, a gate that does not fit into memory, must not keep the others down.
+
+        It begins again after a pause that grows. A server that is away is everybody's trouble.
+        """
+        try:
+            yield
+        except redis.ResponseError as error:
+            pause = min(2 * self._pauses.get(sale.id, _NO_PAUSE).seconds, LONGEST_PAUSE_SECONDS)
+            self._pauses[sale.id] = _Pause(time.monotonic() + pause, pause)
+            self._under_way = {a: each for a, each in self._under_way.items() if a.sale_id != sale.id}
+            metrics.rearmings_given_up.inc()
+            logger.error("arming given up", sale=sale.slug, error=str(error), again_in_seconds=pause)
 
     def _stop(self, sales: list[Sale]) -> None:
         """Stops gates that an operator has stopped in the database only, because Redis was away just then."""
@@ -138,6 +170,7 @@ class Gatekeeper:
             # A higher one is from an arming that a restored database had forgotten, and its barrier
             # would drop our claims. We begin again above it.
             if passed == rearming.sale.epoch and self._build(rearming):
+                self._pauses.pop(rearming.sale.id, None)
                 metrics.rearming_seconds.observe(time.monotonic() - rearming.begun_at)
                 logger.info("gate armed again", sale=rearming.sale.slug, epoch=rearming.sale.epoch)
         elif time.monotonic() - (rearming.barrier_at or 0) > REPEAT_SECONDS:
@@ -195,9 +228,3 @@ class Gatekeeper:
             if switched != "turned":
                 return switched == "switched"
         return False
-
-    def _start_over(self, cause: str, error: Exception) -> None:
-        if self._under_way:
-            metrics.rearmings_given_up.labels(cause).inc()
-        logger.warning("gatekeeper", away=cause, error=str(error), given_up=len(self._under_way))
-        self._under_way.clear()

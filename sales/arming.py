@@ -97,7 +97,7 @@ def pause(sale: Sale, *, actor: str, reason: str = "") -> None:
 def close(sale: Sale, *, actor: str, reason: str = "") -> None:
     """armed | open | paused -> closed, by way of closing while claims are still being written down.
 
-    Repeating it on a sale that is closing finishes the work. Raises Refused.
+    Repeating it on a sale that is closing finishes the work; so does the gatekeeper. Raises Refused.
     """
     stoppable = [SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED]
     _require(sale, [*stoppable, SaleState.CLOSING], "close")
@@ -106,8 +106,9 @@ def close(sale: Sale, *, actor: str, reason: str = "") -> None:
         if sale.state != SaleState.CLOSING:
             _move(sale, stoppable, SaleState.CLOSING, "close", actor, reason)
         if not stopped:
-            _stop(client, sale, "closed")
-        if not _unwritten(image(client, sale.id)):
+            stopped = _stop(client, sale, "closed")
+        # Without a gate nobody knows what it granted: the gatekeeper builds it anew and closes the sale.
+        if stopped and not _unwritten(image(client, sale.id)):
             _move(sale, [SaleState.CLOSING], SaleState.CLOSED, "closed", actor, "")
 
 
@@ -213,8 +214,7 @@ def _stop(client: redis.Redis, sale: Sale, state: str) -> bool:
     database before it is switched on. So the caller changes the database and then calls this again:
     either the gate stands by now and is stopped, or its turn moves on and it asks the database anew.
     """
-    sale.refresh_from_db(fields=["epoch"])
-    switched = fence.switch(client, Arming(sale.id, POOL, sale.epoch), state)
+    switched = fence.stop(client, sale.id, POOL, state)
     if switched == "closed":
         raise Refused("This gate is closed already, and that is for good.")
     return switched == "switched"

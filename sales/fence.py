@@ -172,3 +172,10 @@ def switch(
             script("switch"), 1, arming.keys.gate, arming.epoch, state, turn, "arming" if building else ""
         )
     return reply
+
+
+def stop(client: redis.Redis, sale_id: UUID, pool: int, state: str) -> Switched:
+    """Pauses or closes whichever gate stands: one whose epoch PostgreSQL has lost sells like any other."""
+    with reaching():
+        reply: Any = client.eval(script("switch"), 1, pool_keys(sale_id, pool).gate, "", state, "", "")
+    return reply

@@ -3,7 +3,8 @@
 -- sees the old state (I7).
 --
 -- KEYS[1] gate
--- ARGV[1] epoch  ARGV[2] state: armed | open | paused | closed
+-- ARGV[1] epoch, or "" for a stop: whichever gate stands must not sell
+-- ARGV[2] state: armed | open | paused | closed
 -- ARGV[3] the turn seen before the decision, or "" for a stop, which asks nobody
 -- ARGV[4] "arming" from the arming that has built this gate and now switches it on, else ""
 --
@@ -18,7 +19,7 @@
 -- again what the sale's state is.
 
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'state', 'turn')
-if gate[1] ~= ARGV[1] then return 'stale' end
+if not gate[1] or (ARGV[1] ~= '' and gate[1] ~= ARGV[1]) then return 'stale' end
 if (gate[2] == 'arming') ~= (ARGV[4] == 'arming') then
   redis.call('HINCRBY', KEYS[1], 'turn', 1)
   return 'arming'

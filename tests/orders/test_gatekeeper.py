@@ -13,6 +13,7 @@ from django.db import connections
 from django.utils import timezone
 
 from orders import claims, epochs
+from orders.closing import finish_closing
 from orders.consumer import Consumer
 from orders.gatekeeper import Gatekeeper
 from orders.log import KafkaLog
@@ -71,11 +72,13 @@ class House:
 
         eventually(stepped)
 
-    def rearm(self, sale: Sale, seconds: float = 30) -> None:
-        """Steps both until the sale's gate stands again."""
+    def rearm(self, sale: Sale, seconds: float = 30, leave: Sale | None = None) -> None:
+        """Steps both until the sale's gate stands again, and every other one but `leave`'s."""
         self.gatekeeper._look_at = 0.0
         deadline = time.monotonic() + seconds
-        while self.gatekeeper.step() or fence.fallen(self.gate, [Sale.objects.get(pk=sale.pk)]):
+        while (self.gatekeeper.step() and leave is None) or fence.fallen(
+            self.gate, [Sale.objects.get(pk=sale.pk)]
+        ):
             self.consumer.step(0.02)
             assert time.monotonic() < deadline, "the gate has not been armed again"
 
@@ -354,6 +357,42 @@ def test_a_database_that_forgot_an_arming_does_not_bring_its_barrier_back_over_u
     assert answer.verdict is Verdict.CLAIMED
     house.append(*held_as_claims(house.gate, sale))
     house.fulfill(lambda: Order.objects.filter(pk=order_id, state="confirmed").exists())
+
+
+def test_a_sale_that_cannot_be_armed_does_not_keep_the_others_down(
+    open_sale: Callable[..., Sale], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, healthy = open_sale(), open_sale()
+    for sale in (broken, healthy):
+        house.append(*take(sale, 1))
+    house.fulfill(lambda: Order.objects.count() == 2)
+    load = fence.load
+
+    def full(client: redis.Redis, arming: Any, orders: Any) -> bool:
+        if arming.sale_id == broken.id:
+            raise redis.OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
+        return load(client, arming, orders)
+
+    monkeypatch.setattr(fence, "load", full)
+    LOSSES["wiped"](house.gate)
+    house.rearm(healthy, leave=broken)
+    monkeypatch.setattr(fence, "load", load)
+    house.rearm(broken)
+
+
+def test_a_closing_sale_on_a_wiped_redis_is_closed_in_the_end(
+    open_sale: Callable[..., Sale], house: House
+) -> None:
+    sale = open_sale()
+    house.append(*take(sale, 1))
+    LOSSES["wiped"](house.gate)
+    house.gatekeeper.look()
+    arming.close(Sale.objects.get(pk=sale.pk), actor="test")
+    assert finish_closing(house.gate) == 0
+    house.rearm(sale)
+    assert finish_closing(house.gate) == 1
+    assert Sale.objects.get(pk=sale.pk).state == "closed"
+    assert Order.objects.filter(state="confirmed").count() == 1
 
 
 def test_another_loss_in_the_middle_begins_again(open_sale: Callable[..., Sale], house: House) -> None:

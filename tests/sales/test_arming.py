@@ -334,11 +334,25 @@ def test_a_full_gate_can_be_stopped_but_not_armed(
     assert running.state == SaleState.CLOSED
 
 
-def test_a_sale_whose_gate_is_gone_can_be_closed(open_sale: MakeSale, gate: redis.Redis) -> None:
+def test_a_sale_whose_gate_is_gone_is_left_closing(open_sale: MakeSale, gate: redis.Redis) -> None:
+    """What that gate granted may still be in the log: the gatekeeper closes the sale when it has looked."""
     sale = open_sale()
     gate.delete(*pool_keys(sale.id))
     arming.close(sale, actor="test")
-    assert sale.state == SaleState.CLOSED
+    assert sale.state == SaleState.CLOSING
+
+
+@pytest.mark.parametrize(("step", "left"), [("pause", "paused"), ("close", "closed")])
+def test_a_stop_reaches_a_gate_whose_epoch_the_database_has_lost(
+    open_sale: MakeSale, gate: redis.Redis, step: str, left: str
+) -> None:
+    """I7, after a failover of PostgreSQL that lost the commit of an arming."""
+    sale = open_sale()
+    Sale.objects.filter(pk=sale.pk).update(epoch=sale.epoch - 1)
+    getattr(arming, step)(Sale.objects.get(pk=sale.pk), actor="test")
+    standing = image(gate, sale.id)
+    assert standing is not None
+    assert (standing.state, standing.epoch) == (left, sale.epoch)
 
 
 def test_an_arming_that_was_overtaken_does_not_call_the_sale_armed(
