@@ -1,203 +1,123 @@
-"""Reconciliation: the three books of a sale side by side, and one verdict.
+"""Reconciliation: reads the three books of a sale, so that `orders.balance` can compare them.
 
-`balance` is a pure comparison; `read` collects what it compares.
+First the counters, which takes milliseconds, until they agree or the difference stays; then each
+claim beside its row (`orders.comparison`), and the counters once more.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+from uuid import UUID
 
 import redis
 from django.conf import settings
-from django.db import connection
 
-from orders.lag import unread
-from orders.models import ParkedRecord
+from orders import lag, parking, repair_book
+from orders.balance import REARMING, Balance, ClaimsBook, LogBook, balance
+from orders.comparison import Comparison
 from sales import fence, gate
-from sales.models import Sale, SaleState
-from sales.topic import partition_of
-
-Verdict = Literal["balanced", "under way", "differs"]
+from sales.directory import GATED
+from sales.models import Sale
+from sales.topic import TopicUnavailable, incarnation, partition_of
 
 # A batch between its two books is no difference: what stays for so long is one.
 RETRIES, RETRY_SECONDS = 4, 0.25
-_ARMED = {SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED, SaleState.CLOSING, SaleState.CLOSED}
 
 
-_SELLING = {SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED}
-_GATE_STATE: dict[str, str] = {
-    SaleState.ARMED: "armed",
-    SaleState.OPEN: "open",
-    SaleState.PAUSED: "paused",
-    SaleState.CLOSING: "closed",
-    SaleState.CLOSED: "closed",
-}
+class _Compared(NamedTuple):
+    """The claims of a sale, compared, and its gate before that."""
+
+    image: gate.Image | None
+    book: ClaimsBook
 
 
-class OrderBook(NamedTuple):
-    """One snapshot of the order book of one sale. Units, except where it says orders or customers."""
-
-    allotment: int
-    sold: int
-    confirmed: int
-    confirmed_orders: int
-    refused_orders: int
-    cancelled_orders: int
-    customers_above_limit: int
-    orders_at_another_price: int
-
-
-class LogBook(NamedTuple):
-    """The partition of the sale: records. None: the broker did not tell."""
-
-    unread: int | None
-    parked: int
-
-
-@dataclass(frozen=True)
-class Balance:
-    """What the books say, what is still between them, and what they contradict each other in."""
-
-    sale: str
-    state: str
-    epoch: int
-    gate: gate.Image | None
-    log: LogBook
-    book: OrderBook
-    sealed: bool = True  # the gate's script is loaded: without it nothing sells
-    quiet: bool = True  # the gate has not moved while the books were read
-    under_way: list[str] = field(default_factory=list)
-    differences: list[str] = field(default_factory=list)
-
-    @property
-    def verdict(self) -> Verdict:
-        if self.differences:
-            return "differs"
-        return "under way" if self.under_way else "balanced"
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {
-            "verdict": self.verdict,
-            "gate": self.gate._asdict() if self.gate else None,
-            "log": self.log._asdict(),
-            "book": self.book._asdict(),
-        }
-
-
-def balance(
-    sale: str,
-    state: str,
-    epoch: int,
-    image: gate.Image | None,
-    log: LogBook,
-    book: OrderBook,
-    *,
-    sealed: bool = True,
-    quiet: bool = True,
-) -> Balance:
-    """Compares the books. Pure: the same books, the same balance."""
-    result = Balance(sale, state, epoch, image, log, book, sealed, quiet)
-    differ = result.differences.append
-    if book.sold > book.allotment:
-        differ(f"I1: {book.sold} units sold of {book.allotment}")
-    if book.sold != book.confirmed:
-        differ(f"I1: the sale says {book.sold} units sold, its confirmed orders {book.confirmed}")
-    if book.customers_above_limit:
-        differ(f"I4: {book.customers_above_limit} customers have more confirmed units than the limit")
-    if book.orders_at_another_price:
-        differ(f"I6: {book.orders_at_another_price} orders at a price that is not the sale's")
-    if state == SaleState.ARMING:
-        result.under_way.append("the sale is being armed")
-    if log.unread is None:
-        result.under_way.append("the broker did not tell how far the log has been read")
-    elif log.unread:
-        result.under_way.append(f"{log.unread} records of the log are not in the order book yet")
-    if state in _ARMED:
-        _compare_gate(result)
-    return result
-
-
-def _compare_gate(result: Balance) -> None:
-    image, book = result.gate, result.book
-    differ = result.differences.append
-    if image is None:
-        differ("I2: the gate holds nothing of this sale")
-        return
-    if image.epoch != result.epoch:
-        differ(f"the gate is of epoch {image.epoch}, the sale of epoch {result.epoch}")
-        return
-    if image.state != _GATE_STATE.get(result.state, image.state):
-        differ(f"I7: the gate is {image.state}, the sale is {result.state}")
-    counters = {name: getattr(image, name) for name in ("remaining", "held", "queued", "settled")}
-    if image.loaded != sum(counters.values()) or min(counters.values()) < 0:
-        text = ", ".join(f"{units} {name}" for name, units in counters.items())
-        differ(f"I2: {image.loaded} units loaded, but {text}")
-    left = book.allotment - book.sold
-    if image.held or image.queued:
-        result.under_way.append(f"{image.held} units are held, {image.queued} queued")
-    # Units that left the gate may be on their way to the order book, never the other way round.
-    if image.remaining > left:
-        differ(f"I2: {image.remaining} units remain in the gate, the order book has only {left} left")
-    nothing_comes = result.log.unread == 0 and not image.held and result.quiet
-    if image.remaining < left and (nothing_comes or not result.under_way):
-        lost = left - image.remaining
-        differ(f"I3: {lost} units were granted and are not in the order book, and nothing is left to read")
-    if not result.sealed and result.state in _SELLING:
-        differ("the gate is fenced: Redis is another incarnation than the one that was armed, nothing sells")
-
-
-def read(client: redis.Redis, sales: Sequence[Sale]) -> list[Balance]:
+def read(
+    client: redis.Redis, sales: Sequence[Sale], *, claims: bool = True, seconds: float | None = None
+) -> list[Balance]:
     """The balances of these sales, read until they agree or the difference stays.
 
+    `claims=False` compares the counters only; `seconds` bounds the comparison of each sale's claims.
     Raises gate.GateUnreachable. A broker that does not answer leaves `log.unread` at None.
     """
+    counted = _until_it_stays(client, sales, {})
+    if not claims:
+        return counted
+    compared = {
+        sale.id: _compare(client, sale, found, seconds)
+        for sale, found in zip(sales, counted, strict=True)
+        if comparable(found)
+    }
+    return _until_it_stays(client, sales, compared) if compared else counted
+
+
+def comparable(found: Balance) -> bool:
+    """Whether the gate's claims are this sale's, and all there."""
+    image = found.gate
+    return (
+        found.state in GATED and image is not None and image.epoch == found.epoch and image.state != REARMING
+    )
+
+
+def read_to_the_end(sale: Sale) -> bool:
+    """Whether the order book has every record that the log has of this sale's partition, now."""
+    partition = partition_of(sale.id)
+    found = lag.reach({partition}).get(partition)
+    return found is not None and found.position == found.end
+
+
+def _compare(client: redis.Redis, sale: Sale, found: Balance, seconds: float | None) -> _Compared:
+    comparison = Comparison(client, sale, partial(read_to_the_end, sale), seconds=seconds)
+    for _ in comparison.strays():
+        pass
+    return _Compared(found.gate, comparison.book)
+
+
+def _until_it_stays(
+    client: redis.Redis, sales: Sequence[Sale], compared: Mapping[UUID, _Compared]
+) -> list[Balance]:
     for attempt in range(RETRIES):
         before = [gate.image(client, sale.id) for sale in sales]
-        lags = unread({partition_of(sale.id) for sale in sales}) if sales else {}
-        balances = [_read(client, sale, image, lags) for sale, image in zip(sales, before, strict=True)]
-        if attempt + 1 == RETRIES or not any(found.differences for found in balances):
+        reaches = lag.reach({partition_of(sale.id) for sale in sales})
+        found = [
+            _read(client, sale, image, reaches, compared.get(sale.id))
+            for sale, image in zip(sales, before, strict=True)
+        ]
+        if attempt + 1 == RETRIES or not any(each.differences for each in found):
             break
         time.sleep(RETRY_SECONDS)
-    return balances
+    return found
 
 
-def _read(client: redis.Redis, sale: Sale, before: gate.Image | None, lags: dict[int, int]) -> Balance:
-    partition = partition_of(sale.id)
-    parked = ParkedRecord.objects.filter(topic=settings.FLUXGATE.kafka_topic, partition=partition).count()
+def _read(
+    client: redis.Redis,
+    sale: Sale,
+    before: gate.Image | None,
+    reaches: Mapping[int, lag.Reach],
+    compared: _Compared | None,
+) -> Balance:
     # The book before the gate: what reaches the book in between has left the gate before.
-    book = _read_book(sale)
+    book = repair_book.summary(sale.id)
     image = gate.image(client, sale.id)
-    sale.refresh_from_db()
+    repair_book.refresh(sale)
     return balance(
         sale.slug,
         sale.state,
         sale.epoch,
         image,
-        LogBook(lags.get(partition), parked),
+        _log(sale, reaches),
         book,
-        sealed=not fence.fallen(client, [sale]),
-        quiet=image == before,
+        compared.book if compared else None,
+        fallen=next((why for _, why in fence.fallen(client, [sale])), ""),
+        quiet=image == before and (compared is None or image == compared.image),
     )
 
 
-def _read_book(sale: Sale) -> OrderBook:
-    with connection.cursor() as cursor:
-        cursor.execute(_BOOK, {"sale": sale.pk})  # one statement, one snapshot
-        return OrderBook(*map(int, cursor.fetchone()))
-
-
-_BOOK = """
-SELECT s.allotment, s.sold,
-       coalesce(sum(o.quantity) FILTER (WHERE o.state = 'confirmed'), 0),
-       count(o.id) FILTER (WHERE o.state = 'confirmed'),
-       count(o.id) FILTER (WHERE o.state = 'refused'),
-       count(o.id) FILTER (WHERE o.state = 'cancelled'),
-       (SELECT count(*) FROM (
-            SELECT 1 FROM orders_order WHERE sale_id = s.id AND state = 'confirmed'
-            GROUP BY customer HAVING sum(quantity) > s.limit_per_customer) AS above),
-       count(o.id) FILTER (WHERE (o.unit_price, o.currency) <> (s.unit_price, s.currency))
-FROM sales_sale s LEFT JOIN orders_order o ON o.sale_id = s.id
-WHERE s.id = %(sale)s
-GROUP BY s.id
-"""
+def _log(sale: Sale, reaches: Mapping[int, lag.Reach]) -> LogBook:
+    partition = partition_of(sale.id)
+    reach = reaches.get(partition)
+    try:
+        parked = parking.waiting(settings.FLUXGATE.kafka_topic, incarnation(), partition)
+    except TopicUnavailable:  # then the reach is not known either
+        return LogBook(None, 0)
+    return LogBook(reach.unread, parked, reach.lost) if reach else LogBook(None, parked)

@@ -8,7 +8,7 @@ from typing import Any
 
 from management.demo.messages import Outcome
 from management.demo.plan import Click, demand
-from orders.reconciliation import Balance
+from orders.balance import Balance
 
 # Of crowd.py. Every other kind is a refusal, or no answer at all.
 ACCEPTED = ("accepted", "accepted, held", "replayed")

@@ -16,7 +16,7 @@ from management.demo.options import Options, Unusable, read
 from management.demo.plan import Click, demand, plan
 from management.demo.report import Report, Written, judge, latency
 from management.management.commands.demo import Command
-from orders.reconciliation import LogBook, OrderBook, balance
+from orders.balance import LogBook, OrderBook, balance
 from sales.gate import Image
 
 

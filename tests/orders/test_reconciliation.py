@@ -6,6 +6,7 @@ from collections.abc import Callable
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -13,12 +14,13 @@ from django.core.management import CommandError, call_command
 
 from management.management.commands import reconcile as command
 from orders import claims, reconciliation
+from orders.balance import Balance, ClaimsBook, LogBook, OrderBook, balance
 from orders.book import Read, Source
 from orders.fulfillment import Batch, fulfill
-from orders.lag import unread
+from orders.lag import Reach, reach
 from orders.log import KafkaLog
 from orders.models import Order
-from orders.reconciliation import Balance, LogBook, OrderBook, balance, read
+from orders.reconciliation import read
 from orders.settling import settle
 from sales import topic
 from sales.gate import Image, pool_keys
@@ -41,9 +43,13 @@ QUIET = LogBook(unread=0, parked=0)
 
 
 def compare(
-    image: Image | None = IMAGE, book: OrderBook = BOOK, log: LogBook = QUIET, state: str = "open"
+    image: Image | None = IMAGE,
+    book: OrderBook = BOOK,
+    log: LogBook = QUIET,
+    state: str = "open",
+    claims: ClaimsBook | None = None,
 ) -> Balance:
-    return balance("summer", state, 5, image, log, book)
+    return balance("summer", state, 5, image, log, book, claims)
 
 
 def test_books_that_agree_are_balanced() -> None:
@@ -91,6 +97,117 @@ def test_books_that_contradict_each_other_differ(books: dict[str, Any], line: st
     assert any(difference.startswith(line) for difference in found.differences), found.differences
 
 
+# All that the comparison of each claim with its row adds.
+CLAIMS = ClaimsBook(compared=7, settled_units=6)
+
+
+@pytest.mark.parametrize(
+    ("books", "lines"),
+    [
+        ({}, []),
+        (
+            {"image": IMAGE._replace(queued=1, settled=5)},
+            [
+                "I2: the gate counts 1 units queued, its claims make 0",
+                "I2: the gate counts 5 units settled, its claims make 6",
+            ],
+        ),
+        (
+            {
+                "image": IMAGE._replace(queued=2, remaining=2),
+                "claims": CLAIMS._replace(queued_units=2, without_row=1, without_row_units=2),
+            },
+            ["I3: without a row in the order book, and nothing is left to read: 1 claim (2 units)"],
+        ),
+        (
+            {
+                "image": IMAGE._replace(held=2, remaining=2),
+                "claims": CLAIMS._replace(held_units=2, late=2, late_units=2),
+            },
+            ["I8: held for too long, and the log is up: 2 claims (2 units)"],
+        ),
+        (
+            {
+                "image": IMAGE._replace(queued=1, remaining=3),
+                "claims": CLAIMS._replace(queued_units=1, to_release=1, to_release_units=1),
+            },
+            ["I2: not released, and their orders are refused or cancelled: 1 claim (1 unit)"],
+        ),
+        (
+            {
+                "image": IMAGE._replace(settled=5, queued=1),
+                "claims": CLAIMS._replace(settled_units=5, queued_units=1, to_settle=1, to_settle_units=1),
+            },
+            ["I2: not settled, and their orders are confirmed: 1 claim (1 unit)"],
+        ),
+        (
+            {
+                "image": IMAGE._replace(settled=5, remaining=5),
+                "claims": CLAIMS._replace(settled_units=5, unknown=1, unknown_units=1),
+            },
+            [
+                "I2: confirmed, and not known to the gate: 1 order (1 unit)",
+                "I2: 5 units remain in the gate, the order book has only 4 left",
+            ],
+        ),
+        (
+            {"claims": CLAIMS._replace(customers_above=1, customers_below=2)},
+            [
+                "I4: more units in the gate than in the order book, refused below the limit: 1 customer",
+                "I4: fewer units in the gate than in the order book, granted above the limit: 2 customers",
+            ],
+        ),
+        # What the claims do not explain stays a difference of its own.
+        (
+            {
+                "image": IMAGE._replace(queued=3, remaining=1),
+                "claims": CLAIMS._replace(queued_units=3, without_row=2, without_row_units=2),
+            },
+            [
+                "I3: without a row in the order book, and nothing is left to read: 2 claims (2 units)",
+                "I3: 1 units were granted and are not in the order book, and nothing is left to read",
+            ],
+        ),
+        (
+            {"log": QUIET._replace(lost=48)},
+            ["I3: the log ends 48 records before the position: an acknowledged"],
+        ),
+    ],
+)
+def test_a_fault_between_claims_and_rows_is_one_line(books: dict[str, Any], lines: list[str]) -> None:
+    found = compare(**{"claims": CLAIMS, **books})
+    assert len(found.differences) == len(lines), found.differences
+    for difference, line in zip(found.differences, lines, strict=True):
+        assert difference.startswith(line)
+
+
+def test_claims_that_were_not_all_compared_are_under_way() -> None:
+    found = compare(claims=ClaimsBook(compared=3, complete=False, settled_units=3))
+    assert (found.verdict, found.under_way) == (
+        "under way",
+        ["only 3 claims compared with their rows in time"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("books", "differs"),
+    [
+        ({}, False),
+        ({"image": None}, True),
+        ({"image": None, "state": "settled"}, False),
+        ({"image": IMAGE._replace(epoch=4)}, True),
+        ({"image": IMAGE._replace(state="arming", loaded=0)}, False),  # the gatekeeper is at it
+        ({"image": IMAGE._replace(loaded=9)}, True),
+        ({"claims": CLAIMS._replace(unknown=1)}, True),
+        ({"claims": CLAIMS._replace(customers_below=1)}, True),
+        ({"claims": CLAIMS._replace(settled_units=5)}, True),
+        ({"claims": CLAIMS._replace(without_row=1)}, False),
+    ],
+)
+def test_when_only_a_new_arming_helps(books: dict[str, Any], differs: bool) -> None:
+    assert compare(**{"claims": CLAIMS, **books}).gate_differs is differs
+
+
 @pytest.mark.parametrize(
     ("books", "line"),
     [
@@ -114,7 +231,9 @@ def test_a_gate_that_moves_while_the_books_are_read_is_under_way() -> None:
     ("state", "verdict"), [("open", "differs"), ("paused", "differs"), ("closed", "balanced")]
 )
 def test_a_fenced_gate_sells_nothing_and_says_so(state: str, verdict: str) -> None:
-    found = balance("summer", state, 5, IMAGE._replace(state=state), QUIET, BOOK, sealed=False)
+    found = balance(
+        "summer", state, 5, IMAGE._replace(state=state), QUIET, BOOK, fallen="an arming has not ended"
+    )
     assert found.verdict == verdict
 
 
@@ -220,15 +339,23 @@ def test_a_row_that_somebody_changed_by_hand_differs(day: Day, gate: redis.Redis
     sale, placed = day
     Order.objects.filter(id=placed[0].order_id).update(state="refused")
     kind, lines = verdict(gate, sale)
-    assert (kind, lines) == ("differs", ["I1: the sale says 4 units sold, its confirmed orders 3"])
+    assert (kind, lines) == (
+        "differs",
+        [
+            "I1: the sale says 4 units sold, its confirmed orders 3",
+            "I2: not released, and their orders are refused or cancelled: 1 claim (1 unit)",
+        ],
+    )
 
 
 @real
 @kafka
 def test_a_customer_above_the_limit_differs(day: Day, gate: redis.Redis, kafka_log: KafkaLog) -> None:
     sale, _ = day
-    more = [claim_of(sale, user_id="greedy", quantity=2), claim_of(sale, user_id="greedy", quantity=1)]
-    write(kafka_log, gate, sale, more, first=4)
+    write(kafka_log, gate, sale, [claim_of(sale, user_id="greedy", quantity=2)], first=4)
+    [bought] = Order.objects.filter(customer="greedy")
+    bought.pk = uuid4()
+    bought.save(force_insert=True)
     kind, lines = verdict(gate, sale)
     assert kind == "differs"
     assert "I4: 1 customers have more confirmed units than the limit" in lines
@@ -259,9 +386,10 @@ def test_the_lag_of_a_partition(day: Day, settings: Any) -> None:
     sale, _ = day
     mine = topic.partition_of(sale.id)
     others = {0, 1, 2} - {mine}
-    assert unread({0, 1, 2}) == {mine: 0} | dict.fromkeys(others, 0)
+    assert reach({0, 1, 2}) == {mine: Reach(4, 4)} | dict.fromkeys(others, Reach(0, 0))
+    assert reach(set()) == {}
     settings.FLUXGATE = settings.FLUXGATE.model_copy(update={"kafka_brokers": f"127.0.0.1:{free_port()}"})
-    assert unread({0}) == {}
+    assert reach({0}) == {}
 
 
 # The command
@@ -311,7 +439,7 @@ def test_the_command_speaks_json(day: Day, gate: redis.Redis) -> None:
     [found] = report["sales"]
     assert (found["sale"], found["verdict"]) == (sale.slug, "balanced")
     assert found["gate"]["settled"] == found["book"]["sold"] == 4
-    assert found["log"] == {"unread": 0, "parked": 0}
+    assert found["log"] == {"unread": 0, "parked": 0, "lost": 0}
     take(sale, 1)
     code, text = reconcile("--json")
     report = json.loads(text)
