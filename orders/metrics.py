@@ -30,6 +30,17 @@ fulfillment_lag_records = Gauge(
     "Records of this process's partitions that are in the log and not yet in the order book.",
     multiprocess_mode="livesum",
 )
+fulfillment_lag_seconds = Gauge(
+    "fluxgate_fulfillment_lag_seconds",
+    "Age of the oldest record of this process's partitions that is not yet in the order book.",
+    multiprocess_mode="livemax",
+)
+fulfillment_waiting_partitions = Gauge(
+    "fluxgate_fulfillment_waiting_partitions",
+    "Partitions of this process that are not being fulfilled at the moment, by cause.",
+    ["cause"],
+    multiprocess_mode="livesum",
+)
 fulfillment_restarts = Counter(
     "fluxgate_fulfillment_restarts_total",
     "Times the consumer went back to the books, by cause.",
@@ -51,7 +62,5 @@ rearming_seconds = Histogram(
     buckets=(1, 2.5, 3, 4, 5, 7.5, 10, 15, 30, 60, 300),
 )
 rearmings_given_up = Counter(
-    "fluxgate_rearmings_given_up_total",
-    "Armings that began again because a server was away, by cause.",
-    ["cause"],
+    "fluxgate_rearmings_given_up_total", "Armings that went wrong and begin again after a pause."
 )

@@ -1,12 +1,14 @@
 """Fixtures of the tests of the log and of fulfillment."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 
 from orders.book import Source
+from orders.consumer import Consumer
 from orders.log import KafkaLog
 from sales import topic
 
@@ -39,3 +41,17 @@ def kafka_log(own_topic: str) -> Iterator[KafkaLog]:
     log = KafkaLog()
     yield log
     log.close()
+
+
+@pytest.fixture
+def start(own_topic: str, gate: redis.Redis) -> Iterator[Callable[..., Consumer]]:
+    """Starts consumers, and ends all of them."""
+    started: list[Consumer] = []
+
+    def make(client: redis.Redis | None = None, **options: Any) -> Consumer:
+        started.append(Consumer(client or gate, **options))
+        return started[-1]
+
+    yield make
+    for each in started:
+        each.close()

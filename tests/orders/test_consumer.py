@@ -6,27 +6,27 @@ kills real processes.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
-from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
-from django.conf import settings as django_settings
 from django.db import OperationalError
 
-from orders import book, claims, consumer, settling
+from orders import book, consumer, settling
+from orders import partition as partition_module
 from orders.book import Source
 from orders.consumer import Consumer, LogShorter
 from orders.fulfillment import POISON_IN_A_ROW, Poisoned, fulfill
 from orders.log import KafkaLog
 from orders.models import Order, ParkedRecord, Position
 from sales import topic
-from sales.gate import connect, image
+from sales.gate import connect
 from sales.models import Sale
 from tests.orders.records import batch_of, cancel_of, claim_of, reads, take
+from tests.orders.stepping import append, committed, drain, kill, position, sold, units
 from tests.orders.test_log import KafkaRig
 from tests.proxy import Proxy
 from tests.running_site import eventually, free_port
@@ -42,75 +42,6 @@ class Killed(BaseException):
 def sale_on(open_sale: Callable[..., Sale], own_topic: str) -> Callable[..., Sale]:
     """An open sale on the topic of this test."""
     return open_sale
-
-
-@pytest.fixture
-def start(own_topic: str, gate: redis.Redis) -> Iterator[Callable[..., Consumer]]:
-    """Starts consumers, and ends all of them."""
-    started: list[Consumer] = []
-
-    def make(client: redis.Redis | None = None, **options: Any) -> Consumer:
-        started.append(Consumer(client or gate, **options))
-        return started[-1]
-
-    yield make
-    for each in started:
-        each.close()
-
-
-def kill(victim: Consumer) -> None:
-    """Its connection to the broker ends without a word, like a process's."""
-    victim._closed = True
-    del victim._kafka
-
-
-def append(log: KafkaLog, *messages: claims.Message | bytes, partition: int | None = None) -> None:
-    """Appends and waits for the acknowledgements."""
-    reports: list[Exception | None] = []
-    for message in messages:
-        if isinstance(message, bytes):
-            record = claims.Record(partition or 0, b"a key", message, [])
-        else:
-            claim = message if isinstance(message, claims.Claim) else message.claim
-            record = claims.encode(message, topic.partition_of(claim.sale_id))
-        log.append(record, reports.append)
-    eventually(lambda: len(reports) == len(messages))
-    assert set(reports) <= {None}
-
-
-def drain(*consumers: Consumer, seconds: float = 40) -> None:
-    """Steps in turn until all of them are drained in the same round."""
-    deadline = time.monotonic() + seconds
-    while True:
-        steps = [each.step(0.05) for each in consumers]
-        if not any(steps) and all(each.drained() for each in consumers):
-            return
-        assert time.monotonic() < deadline, "not drained"
-
-
-def units(client: redis.Redis, sale: Sale) -> tuple[int, int, int, int, int]:
-    """The gate's remaining, held, queued, settled, released."""
-    found = image(client, sale.id)
-    assert found is not None
-    return found.remaining, found.held, found.queued, found.settled, found.released
-
-
-def sold(sale: Sale) -> int:
-    sale.refresh_from_db()
-    return sale.sold
-
-
-def committed(partition: int) -> int:
-    """Kafka's committed offset of the group."""
-    flux = django_settings.FLUXGATE
-    kafka = KafkaConsumer({**topic.client_config(), "group.id": flux.kafka_group})
-    [found] = kafka.committed([TopicPartition(flux.kafka_topic, partition)], timeout=10)
-    kafka.close()
-    return found.offset
-
-
-def position(partition: int) -> int:
-    return book.position(Source(django_settings.FLUXGATE.kafka_topic, topic.incarnation(), partition))
 
 
 def test_claims_go_all_the_way(
@@ -183,7 +114,7 @@ def step_until(error: type[BaseException], worker: Consumer) -> None:
 
 
 KILLS = {
-    "before the transaction": (consumer, "fulfill", True, 0),
+    "before the transaction": (partition_module, "fulfill", True, 0),
     "in the transaction": (book, "add_events", False, 0),
     "between database and gate": (settling, "settle", True, 5),
     "between gate and offsets": (Consumer, "_commit", True, 5),
@@ -223,7 +154,7 @@ def test_twin_without_settling_again_a_kill_leaves_claims_unsettled(
     with monkeypatch.context() as patched:
         kill_at(patched, settling, "settle", before=True)
         step_until(Killed, start())
-    monkeypatch.setattr(consumer, "recall", lambda records: [])
+    monkeypatch.setattr(partition_module, "recall", lambda records: [])
     drain(start())
     assert sold(sale) == 5
     assert units(gate, sale) == (5, 5, 0, 0, 0), "sold, and held for ever"
@@ -294,7 +225,7 @@ def test_postgresql_that_is_not_there_is_waited_for(
 
     worker = start()
     with monkeypatch.context() as patched:
-        patched.setattr(consumer, "fulfill", failing)
+        patched.setattr(partition_module, "fulfill", failing)
         deadline = time.monotonic() + 30
         while len(failures) < (1 if answer_lost else 3):
             worker.step(0.05)
@@ -413,9 +344,9 @@ def test_a_hole_is_read_again_once_and_then_believed(
     worker = start()
     drain(worker)
     holed = reads(claim_of(sale), first=0) + reads(claim_of(sale), first=4)
-    assert worker._take(0, holed) is None
+    assert not worker._take(worker._partitions[0], holed)
     assert not Order.objects.exists(), "perhaps we have missed something: read again"
-    assert worker._take(0, holed) is not None
+    assert worker._take(worker._partitions[0], holed)
     assert Order.objects.count() == 2
     assert position(0) == 5
 
@@ -426,10 +357,10 @@ def test_records_of_before_a_seek_are_dropped(
     sale = sale_on()
     worker = start()
     drain(worker)
-    assert worker._take(0, reads(claim_of(sale), claim_of(sale))) is not None
-    assert worker._take(0, reads(claim_of(sale), claim_of(sale))) is None
+    partition = worker._partitions[0]
+    assert worker._take(partition, reads(claim_of(sale), claim_of(sale)))
+    assert not worker._take(partition, reads(claim_of(sale), claim_of(sale)))
     assert Order.objects.count() == 2
-    assert worker._take(99, reads(claim_of(sale))) is None, "not a partition of ours"
 
 
 def test_a_log_that_is_shorter_than_the_books_stops_the_consumer(
@@ -438,7 +369,7 @@ def test_a_log_that_is_shorter_than_the_books_stops_the_consumer(
     start: Callable[..., Consumer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(consumer, "QUIET_SECONDS", 1.0)
+    monkeypatch.setattr(partition_module, "QUIET_SECONDS", 1.0)
     sale = sale_on()
     append(kafka_log, *take(sale, 2))
     Position.objects.create(

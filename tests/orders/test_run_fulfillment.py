@@ -1,10 +1,12 @@
 """`manage.py run_fulfillment` as a process: signals, draining, and a SIGKILL at any moment."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,14 +33,29 @@ from tests.running_site import CHECKOUT, eventually, free_port
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 
 
+# `manage.py` with less patience: seconds instead of a minute.
+IMPATIENT = """
+import sys
+from django.core import management
+import os
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fluxgate_site.settings")
+import django
+django.setup()
+from management.management.commands import run_fulfillment
+run_fulfillment.STUCK_SECONDS, run_fulfillment.FROZEN_SECONDS = 6.0, 2.0
+management.execute_from_command_line(["manage.py", "run_fulfillment", *sys.argv[1:]])
+"""
+
+
 class Process:
     """One `run_fulfillment`. It prints into a file: a pipe that nobody reads would stop it."""
 
-    def __init__(self, output: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, output: Path, *arguments: str, program: str = "", **environment: str) -> None:
         self._output = output
+        command = ["-c", program] if program else ["manage.py", "run_fulfillment"]
         with output.open("w") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "manage.py", "run_fulfillment", *arguments],
+                [sys.executable, *command, *arguments],
                 cwd=CHECKOUT,
                 env=os.environ | environment,
                 stdout=file,
@@ -67,13 +84,14 @@ def run(own_topic: str, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts `run_fulfillment` on the topic of this test."""
     started: list[Process] = []
 
-    def start(*arguments: str, **environment: str) -> Process:
+    def start(*arguments: str, program: str = "", **environment: str) -> Process:
         flux = django_settings.FLUXGATE
         own = {
             f"FLUXGATE_{name.upper()}": str(getattr(flux, name))
             for name in ("kafka_topic", "kafka_group", "kafka_partitions", "kafka_session_ms")
         }
-        started.append(Process(tmp_path / f"{len(started)}.log", *arguments, **(own | environment)))
+        output = tmp_path / f"{len(started)}.log"
+        started.append(Process(output, *arguments, program=program, **(own | environment)))
         return started[-1]
 
     yield start
@@ -122,29 +140,106 @@ def test_drain_of_an_empty_log_ends_as_well(run: Callable[..., Process]) -> None
     assert code == 0, out
 
 
-def test_postgresql_away_for_seconds_is_waited_for(
-    open_sale: Callable[..., Sale], kafka_log: KafkaLog, run: Callable[..., Process], gate: redis.Redis
+@pytest.fixture
+def database() -> Iterator[Proxy]:
+    """A way to PostgreSQL that can be taken down; its `url` is for the environment of a process."""
+    facts = connection.settings_dict
+    proxy = Proxy(free_port(), int(facts["PORT"]))
+    login = f"{facts['USER']}:{facts['PASSWORD']}"
+    proxy.url = f"postgresql://{login}@127.0.0.1:{proxy.port}/{facts['NAME']}"  # type: ignore[attr-defined]
+    proxy.up()
+    yield proxy
+    proxy.down()
+
+
+def test_postgresql_away_is_waited_for_as_a_member_of_the_group(
+    open_sale: Callable[..., Sale],
+    kafka_log: KafkaLog,
+    run: Callable[..., Process],
+    gate: redis.Redis,
+    database: Any,
+    tmp_path: Path,
 ) -> None:
     sale = open_sale(allotment=100)
-    database = connection.settings_dict
-    proxy = Proxy(free_port(), int(database["PORT"]))
-    proxy.up()
-    login = f"{database['USER']}:{database['PASSWORD']}"
-    worker = run(FLUXGATE_DATABASE_URL=f"postgresql://{login}@127.0.0.1:{proxy.port}/{database['NAME']}")
+    health = tmp_path / "health"
+    worker = run("--health-file", str(health), FLUXGATE_DATABASE_URL=database.url)
     append(kafka_log, sale, take(sale, 20))
     eventually(lambda: Order.objects.count() == 20)
-    proxy.down()
+    eventually(lambda: json.loads(health.read_text())["state"] == "ok")
+    database.down()
+    away = time.monotonic()
     append(kafka_log, sale, take(sale, 20))
-    eventually(lambda: worker.printed().count("cause=database") >= 3)
+    # Many times as long as the group waits for a member that is silent.
+    session = django_settings.FLUXGATE.kafka_session_ms / 1000
+    eventually(
+        lambda: worker.printed().count("cause=database") >= 4 and time.monotonic() - away > 3 * session, 60
+    )
     assert Order.objects.count() == 20
-    proxy.up()
-    try:
-        eventually(lambda: settled(gate, sale) == 40)
-        assert worker.end_after(signal.SIGTERM) == 0
-    finally:
-        proxy.down()
+    said = json.loads(health.read_text())
+    assert (said["state"], said["waiting"], said["lag_records"]) == ("waiting", {"database": 3}, 20)
+    assert said["lag_seconds"] > 1
+    database.up()
+    eventually(lambda: settled(gate, sale) == 40)
+    eventually(lambda: json.loads(health.read_text())["lag_records"] == 0)
+    assert worker.end_after(signal.SIGTERM) == 0
+    assert worker.printed().count("partitions assigned") == 1, "it never left the group"
     assert Order.objects.count() == 40
     assert not ParkedRecord.objects.exists(), "an outage is not poison"
+    assert not health.exists(), "a process that has ended in order leaves no health behind"
+
+
+def test_a_drain_without_postgresql_gives_up_with_one_line(
+    run: Callable[..., Process], own_topic: str, database: Any
+) -> None:
+    database.down()
+    code, out = run("--drain", program=IMPATIENT, FLUXGATE_DATABASE_URL=database.url).end()
+    assert code == 1
+    assert "Traceback" not in out
+    assert (
+        out.strip()
+        .splitlines()[-1]
+        .startswith(
+            "CommandError: nothing has moved for 6 s, the drain gives up. The last trouble: database: "
+        )
+    )
+
+
+def test_a_drain_with_a_frozen_postgresql_gives_up_as_well(
+    open_sale: Callable[..., Sale], kafka_log: KafkaLog, run: Callable[..., Process]
+) -> None:
+    sale = open_sale(allotment=10)
+    append(kafka_log, sale, take(sale, 1))
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE orders_position IN EXCLUSIVE MODE")  # no answer, as from a frozen server
+        code, out = run("--drain", program=IMPATIENT).end()
+    assert code == 1
+    assert "nothing has moved for 6 s, the drain gives up" in out.strip().splitlines()[-1]
+    assert run("--drain").end()[0] == 0
+    assert Order.objects.count() == 1
+
+
+def test_a_drain_gives_up_before_a_record_of_a_newer_release(
+    open_sale: Callable[..., Sale], kafka_log: KafkaLog, run: Callable[..., Process]
+) -> None:
+    sale = open_sale(allotment=10)
+    append(kafka_log, sale, take(sale, 1))
+    at = topic.partition_of(sale.id)
+    kafka_log.append(claims.Record(at, b"k", b'{"v":2,"type":"claim"}', []), lambda error: None)
+    code, out = run("--drain", program=IMPATIENT).end()
+    assert code == 1
+    assert "The last trouble: version: " in out.strip().splitlines()[-1]
+    assert "version 2, this release reads version 1" in out.strip().splitlines()[-1]
+    assert (Order.objects.count(), ParkedRecord.objects.count()) == (1, 0)
+    assert reached(sale)[0] == 1
+
+
+def test_a_health_file_that_cannot_be_written_ends_the_start(
+    run: Callable[..., Process], tmp_path: Path
+) -> None:
+    path = tmp_path / "nowhere" / "health"
+    code, out = run("--health-file", str(path)).end()
+    assert code == 1
+    assert out.strip().splitlines()[-1] == f"CommandError: health file {path}: No such file or directory"
 
 
 def test_metrics_are_served_where_the_port_is_free(
@@ -257,13 +352,13 @@ def test_poison_ends_it_with_one_clear_line_and_park_all_goes_on(
     sale = open_sale(allotment=10)
     at = topic.partition_of(sale.id)
     for _ in range(POISON_IN_A_ROW):
-        kafka_log.append(claims.Record(at, b"k", b'{"v":2,"type":"claim"}', []), lambda error: None)
+        kafka_log.append(claims.Record(at, b"k", b'{"v":1,"type":"claim"}', []), lambda error: None)
     append(kafka_log, sale, take(sale, 1))
     code, out = run("--drain").end()
     assert code == 1
     last = out.strip().splitlines()[-1]
     assert last.startswith(f"CommandError: {POISON_IN_A_ROW} records in a row cannot be used")
-    assert "version 2, this release reads version 1" in last
+    assert "missing required field" in last
     assert ParkedRecord.objects.count() < POISON_IN_A_ROW
     assert run("--drain", "--park-all").end()[0] == 0
     assert (ParkedRecord.objects.count(), Order.objects.count()) == (POISON_IN_A_ROW, 1)
