@@ -7,9 +7,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
-from redis.connection import parse_url
 
 from fluxgate_site.environment import INSECURE_SECRET
+from sales import redis_urls
 
 
 @register()
@@ -47,7 +47,8 @@ def secrets_are_ours(**_: Any) -> list[CheckMessage]:
 def gate_is_alone(**_: Any) -> list[CheckMessage]:
     """django-redis clears its cache by FLUSHDB, and a cache's eviction would drop claims."""
     fluxgate = settings.FLUXGATE
-    if _instance(fluxgate.gate_url) != _instance(fluxgate.cache_url):
+    # Behind Sentinels the gate's address is theirs to say; that the cache is none of them is all to see here.
+    if redis_urls.addresses(fluxgate.gate_url).isdisjoint(redis_urls.addresses(fluxgate.cache_url)):
         return []
     return [
         Error(
@@ -70,11 +71,3 @@ def promise_fits(**_: Any) -> list[CheckMessage]:
             id="fluxgate.E004",
         )
     ]
-
-
-def _instance(url: str) -> tuple[Any, ...]:
-    parts = parse_url(url)
-    if "path" in parts:
-        return (parts["path"],)
-    host = parts.get("host", "localhost")
-    return ("127.0.0.1" if host == "localhost" else host, parts.get("port", 6379))

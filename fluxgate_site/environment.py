@@ -14,6 +14,8 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.connection import parse_url
 
+from sales import redis_urls
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # Known to everybody who reads the source: `fluxgate.E001` refuses it in production.
@@ -29,6 +31,11 @@ def _redis(value: str) -> str:
     return value
 
 
+def _gate(value: str) -> str:
+    redis_urls.watched(value)  # raises ValueError
+    return value
+
+
 def _database(value: str) -> str:
     try:
         named = conninfo_to_dict(value)
@@ -40,6 +47,7 @@ def _database(value: str) -> str:
 
 
 RedisUrl = Annotated[str, AfterValidator(_redis)]
+GateUrl = Annotated[str, AfterValidator(_gate)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 CommaSeparated = Annotated[str, NoDecode, AfterValidator(_items)]
 
@@ -70,7 +78,7 @@ class Environment(BaseSettings):
     database_url: DatabaseUrl = "postgresql://fluxgate@127.0.0.1:5432/fluxgate"
     database_pool_max: PositiveInt = 8
 
-    gate_url: RedisUrl = "redis://127.0.0.1:6379/0"
+    gate_url: GateUrl = "redis://127.0.0.1:6379/0"
     gate_timeout_ms: PositiveInt = 250
     cache_url: RedisUrl = "redis://127.0.0.1:6380/0"
 

@@ -18,6 +18,8 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from sales import redis_urls
+
 _UNIX = datetime.fromtimestamp(0, UTC)
 _LUA = Path(__file__).parent / "lua"
 _CHUNK = 1000
@@ -129,7 +131,7 @@ def connect(url: str | None = None) -> redis.Redis:
     options = connection_options()
     # A settle of a whole batch takes longer than one claim, and nobody waits for it on a phone.
     options["socket_timeout"] = max(2.0, options["socket_timeout"])
-    return redis.Redis.from_url(url or settings.FLUXGATE.gate_url, **options)
+    return redis_urls.sync_client(url or settings.FLUXGATE.gate_url, **options)
 
 
 @contextmanager

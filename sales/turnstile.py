@@ -17,7 +17,7 @@ import redis.asyncio
 from django.conf import settings
 from redis.exceptions import NoScriptError, ResponseError
 
-from sales import directory
+from sales import directory, redis_urls
 from sales.batching import GroupCommit, QueueFull
 from sales.directory import DIRECTORY, Facts
 from sales.gate import (
@@ -303,10 +303,7 @@ class Turnstile:
 def _connect(url: str) -> redis.asyncio.Redis:
     options = connection_options() | {"socket_timeout": None}  # the deadline is ours: see _within
     # Bounded: a crowd that asks at once must wait its turn, not open a connection each.
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url, max_connections=_CONNECTIONS, timeout=None, **options
-    )
-    return redis.asyncio.Redis.from_pool(pool)
+    return redis.asyncio.Redis.from_pool(redis_urls.async_pool(url, _CONNECTIONS, **options))
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

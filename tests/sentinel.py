@@ -110,12 +110,28 @@ class SentinelCluster:
     def stop_master(self) -> int:
         """SIGSTOP: the sockets stay, nothing answers. Returns its port; see `continue_stopped`."""
         self._left = self.master_port()
-        self._processes[self._left].send_signal(signal.SIGSTOP)
+        self.stop(self._left)
         return self._left
 
     def continue_stopped(self) -> None:
         assert self._left is not None
-        self._processes[self._left].send_signal(signal.SIGCONT)
+        self.go_on(self._left)
+
+    def stop_replica(self) -> int:
+        """SIGSTOP: what the master grants from now on is on no other server. Returns its port."""
+        master = self.master_port()
+        [port] = [port for port in self.gates if port != master]
+        self.stop(port)
+        # What is sent over its connection would wait in its socket, and be read when it goes on.
+        _ask(master, "CLIENT KILL", "TYPE", "replica")
+        return port
+
+    def stop(self, port: int) -> None:
+        """SIGSTOP of any server, also of a Sentinel: it takes connections then and never answers."""
+        self._processes[port].send_signal(signal.SIGSTOP)
+
+    def go_on(self, port: int) -> None:
+        self._processes[port].send_signal(signal.SIGCONT)
 
     def restart_old(self) -> None:
         """Starts the killed master again with its data. Sentinel makes a replica of it by and by."""
@@ -129,15 +145,6 @@ class SentinelCluster:
         # Refused while the last failover is still being finished.
         eventually(lambda: _answer(self.sentinels[0], "SENTINEL FAILOVER", NAME, sentinel=True))
         return self._left
-
-    def kill_sentinel(self, index: int = 0) -> None:
-        process = self._processes.pop(self.sentinels[index])
-        process.kill()
-        process.wait()
-
-    def stop_sentinel(self, index: int = 0) -> None:
-        """SIGSTOP: it takes connections and never answers."""
-        self._processes[self.sentinels[index]].send_signal(signal.SIGSTOP)
 
     def wait_for_failover(self, seconds: float = 30) -> int:
         """Until a majority of the Sentinels names another master, and it is one. Returns its port."""
@@ -154,10 +161,10 @@ class SentinelCluster:
         return found
 
     def wait_for_replica(self, seconds: float = 30) -> None:
-        """Until both servers are up, one of them a replica that has all of the other's data."""
+        """Until both servers are up, one of them a replica in step that every Sentinel would promote."""
         eventually(lambda: set(map(_role, self.gates)) == {"master", "slave"}, seconds)
-        if self.sentinels[0] in self._processes:
-            eventually(lambda: any(self._sees_a_replica(port) for port in self.sentinels), seconds)
+        watching = [port for port in self.sentinels if port in self._processes]
+        eventually(lambda: all(map(self._sees_a_replica, watching)), seconds)
 
     def close(self) -> None:
         for process in self._processes.values():
@@ -207,8 +214,6 @@ class SentinelCluster:
         return bool(state) and (state["num-slaves"], state["num-other-sentinels"]) == (1, others)
 
     def _sees_a_replica(self, sentinel: int) -> bool:
-        if sentinel not in self._processes:
-            return False
         found = _answer(sentinel, "SENTINEL SLAVES", NAME, sentinel=True)
         return bool(found) and any(
             state["flags"] == "slave" and state.get("master-link-status") == "ok" for state in found

@@ -7,7 +7,7 @@ import redis
 from django.conf import settings
 from django.utils import timezone
 
-from sales import fence, gate
+from sales import fence, gate, redis_urls
 from sales.models import Sale, SaleState
 
 # Before arming and after settling the gate holds nothing of the sale: nobody needs to ask it.
@@ -25,7 +25,7 @@ def live(sale: Sale) -> dict[str, Any]:
     if sale.state in WITH_GATE:
         try:
             # A page refreshed every two seconds waits as short as a buyer does, not as an arming does.
-            client = redis.Redis.from_url(settings.FLUXGATE.gate_url, **gate.connection_options())
+            client = redis_urls.sync_client(settings.FLUXGATE.gate_url, **gate.connection_options())
             with closing(client):
                 image = gate.image(client, sale.pk)
                 sealed = image is None or not fence.fallen(client, [sale])
