@@ -55,10 +55,11 @@ class _Rearming:
     arming: Arming
     incarnation: str
     begun_at: float
-    held: list[gate.Held] | None = None  # what has still to be appended; None: it has not been read yet
+    held: dict[UUID, gate.Held] | None = None  # not in the log yet; None: the gate has not been asked
+    under_way: set[UUID] = field(default_factory=set)  # orders, and the sale for its barrier
     barrier_at: float | None = None
     acknowledged: bool = False
-    reports: deque[Exception | None] = field(default_factory=deque)  # filled by the log's thread
+    reports: deque[tuple[UUID, Exception | None]] = field(default_factory=deque)  # by the log's thread
 
 
 class _Pause(NamedTuple):
@@ -146,7 +147,7 @@ class Gatekeeper:
         arming = Arming(sale.id, POOL, epoch)
         if not fence.shut(self._client, arming):
             return
-        directory.publish(self._client, sale, fenced=True)
+        directory.publish(self._client, sale, epochs.public_sales(), fenced=True)
         crashpoints.reached("rearm.after-fence")
         self._under_way[arming] = _Rearming(sale, arming, incarnation, time.monotonic())
         logger.warning("gate fallen, arming it again", sale=sale.slug, epoch=epoch, reason=reason)
@@ -155,14 +156,9 @@ class Gatekeeper:
         waited = time.monotonic() - rearming.begun_at
         if waited < settings.FLUXGATE.promise_seconds + MARGIN_SECONDS:
             return
-        if rearming.held is None:
-            rearming.held = gate.all_held(self._client, rearming.sale.id, POOL)
-        if rearming.barrier_at is None and not self._append(rearming, rearming.held):
-            return
-        while rearming.reports:
-            # An error means unknown. The barrier is repeated below, which is harmless.
-            rearming.acknowledged = rearming.reports.popleft() is None or rearming.acknowledged
-            crashpoints.reached("rearm.after-barrier")
+        self._hear(rearming)
+        if rearming.barrier_at is None:
+            self._append(rearming)
         pool = (rearming.sale.id, POOL)
         passed = epochs.passed([pool])[pool] if rearming.acknowledged else 0
         if passed >= rearming.sale.epoch:
@@ -173,28 +169,52 @@ class Gatekeeper:
                 self._pauses.pop(rearming.sale.id, None)
                 metrics.rearming_seconds.observe(time.monotonic() - rearming.begun_at)
                 logger.info("gate armed again", sale=rearming.sale.slug, epoch=rearming.sale.epoch)
-        elif time.monotonic() - (rearming.barrier_at or 0) > REPEAT_SECONDS:
-            rearming.barrier_at = None
+        elif rearming.barrier_at is not None and time.monotonic() - rearming.barrier_at > REPEAT_SECONDS:
+            # With all that the gate shows as held: what was lost with the barrier may be among it.
+            rearming.held, rearming.barrier_at = None, None
 
-    def _append(self, rearming: _Rearming, held: list[gate.Held]) -> bool:
-        """Appends what is held and, behind it, the barrier. False: the log takes no more now."""
-        if not self._log.available():
-            return False
+    def _hear(self, rearming: _Rearming) -> None:
+        while rearming.reports:
+            appended, error = rearming.reports.popleft()
+            rearming.under_way.discard(appended)
+            barrier = appended == rearming.sale.id
+            if error is not None:  # unknown: it is appended again
+                rearming.barrier_at = None if barrier else rearming.barrier_at
+            elif barrier:
+                rearming.acknowledged = True
+                crashpoints.reached("rearm.after-barrier")
+            elif rearming.held is not None:
+                rearming.held.pop(appended, None)
+
+    def _append(self, rearming: _Rearming) -> None:
+        """Appends what is held and, when all of it is in the log, the barrier behind it."""
         sale = rearming.sale
-        partition = partition_of(sale.id, POOL)
+        if rearming.held is None:
+            rearming.held = {held.order_id: held for held in gate.all_held(self._client, sale.id, POOL)}
+        if not self._log.available():
+            return
         try:
-            while held:
-                # Whether it is acknowledged does not matter: in front of the barrier or never.
-                self._log.append(claims.encode(claim_of(sale, held[-1]), partition), lambda error: None)
-                held.pop()
-            barrier = claims.Barrier(
-                v=claims.VERSION, sale_id=sale.id, pool=POOL, epoch=sale.epoch, at=datetime.now(UTC)
-            )
-            self._log.append(claims.encode(barrier, partition), rearming.reports.append)
+            for order_id, held in rearming.held.items():
+                if order_id not in rearming.under_way:
+                    self._send(rearming, order_id, claim_of(sale, held))
+            if not rearming.held and sale.id not in rearming.under_way:
+                at = datetime.now(UTC)
+                barrier = claims.Barrier(
+                    v=claims.VERSION, sale_id=sale.id, pool=POOL, epoch=sale.epoch, at=at
+                )
+                self._send(rearming, sale.id, barrier)
+                rearming.barrier_at = time.monotonic()
         except LogUnavailable:
-            return False
-        rearming.barrier_at = time.monotonic()
-        return True
+            pass  # the rest follows with the next step
+
+    def _send(self, rearming: _Rearming, appended: UUID, message: claims.Message) -> None:
+        record = claims.encode(message, partition_of(rearming.sale.id, POOL))
+        rearming.under_way.add(appended)
+        try:
+            self._log.append(record, lambda error: rearming.reports.append((appended, error)))
+        except LogUnavailable:
+            rearming.under_way.discard(appended)
+            raise
 
     def _build(self, rearming: _Rearming) -> bool:
         """Loads the new gate and opens it. False: begin again, if nobody else has."""
@@ -215,7 +235,8 @@ class Gatekeeper:
             return False
         crashpoints.reached("rearm.after-switch")
         # Last: a web process must not learn a seal before the gate that it opens stands.
-        directory.publish(self._client, sale, epoch=sale.epoch, seal=sha, incarnation=rearming.incarnation)
+        sealed = {"epoch": sale.epoch, "seal": sha, "incarnation": rearming.incarnation}
+        directory.publish(self._client, sale, epochs.public_sales(), **sealed)
         return True
 
     def _switch_on(self, arming: Arming) -> bool:

@@ -87,11 +87,10 @@ def pause(sale: Sale, *, actor: str, reason: str = "") -> None:
     """
     _require(sale, [SaleState.OPEN, SaleState.PAUSED], "pause")
     with _gate() as client:
-        stopped = _stop(client, sale, "paused")
+        _stop(client, sale, "paused")
         if sale.state != SaleState.PAUSED:
             _move(sale, [SaleState.OPEN], SaleState.PAUSED, "pause", actor, reason)
-        if not stopped:
-            _stop(client, sale, "paused")
+        _stop(client, sale, "paused")
 
 
 def close(sale: Sale, *, actor: str, reason: str = "") -> None:
@@ -102,11 +101,10 @@ def close(sale: Sale, *, actor: str, reason: str = "") -> None:
     stoppable = [SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED]
     _require(sale, [*stoppable, SaleState.CLOSING], "close")
     with _gate() as client:
-        stopped = _stop(client, sale, "closed")
+        _stop(client, sale, "closed")
         if sale.state != SaleState.CLOSING:
             _move(sale, stoppable, SaleState.CLOSING, "close", actor, reason)
-        if not stopped:
-            stopped = _stop(client, sale, "closed")
+        stopped = _stop(client, sale, "closed")
         # Without a gate nobody knows what it granted: the gatekeeper builds it anew and closes the sale.
         if stopped and not _unwritten(image(client, sale.id)):
             _move(sale, [SaleState.CLOSING], SaleState.CLOSED, "closed", actor, "")
@@ -176,9 +174,8 @@ def _build_gate(client: redis.Redis, sale: Sale) -> None:
 
 
 def _publish(client: redis.Redis, sale: Sale, **sealed: Any) -> None:
-    if not directory.exists(client):
-        directory.restore(client, Sale.objects.exclude(state=SaleState.DRAFT).exclude(pk=sale.pk))
-    directory.publish(client, sale, **sealed)
+    public = Sale.objects.exclude(state__in=(SaleState.DRAFT, SaleState.SETTLED)).exclude(pk=sale.pk)
+    directory.publish(client, sale, public, **sealed)
 
 
 def republish(sale: Sale) -> None:
@@ -200,7 +197,9 @@ def _switch_on(sale: Sale, sources: list[SaleState], action: str, actor: str, re
             _move(sale, sources, SaleState.OPEN, action, actor, reason)
         switched = fence.switch(client, Arming(sale.id, POOL, sale.epoch), "open", turn)
         if switched in ("stale", "arming"):
-            raise Refused(_GATE_GONE)
+            raise Refused(
+                "The sale is open in the books, and its gate has fallen: it sells when it is armed again."
+            )
         if switched != "switched":
             raise Refused(
                 "Somebody else has switched this gate meanwhile, and it stays as it is. Look again."
@@ -208,11 +207,11 @@ def _switch_on(sale: Sale, sources: list[SaleState], action: str, actor: str, re
 
 
 def _stop(client: redis.Redis, sale: Sale, state: str) -> bool:
-    """Whether the gate has been stopped: then the database may follow.
+    """Whether a gate stands, and has been stopped.
 
-    False: no gate stands, so nothing sells; but one may be built at this moment, which asks the
-    database before it is switched on. So the caller changes the database and then calls this again:
-    either the gate stands by now and is stopped, or its turn moves on and it asks the database anew.
+    Called before the database is changed, so that nothing is sold from here on, and again behind it:
+    a gate that was being built, or has been built anew meanwhile, has asked the database too early.
+    If it is still being built its turn moves on, and it asks once more.
     """
     switched = fence.stop(client, sale.id, POOL, state)
     if switched == "closed":

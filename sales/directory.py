@@ -58,10 +58,15 @@ def facts(sale: Sale) -> Facts:
     )
 
 
-def publish(client: redis.Redis, sale: Sale, **sealed: Any) -> None:
-    """Tells the web processes. `sealed` are the fields arming adds to the facts. Raises GateUnreachable."""
+def publish(client: redis.Redis, sale: Sale, public: Iterable[Sale], **sealed: Any) -> None:
+    """Tells the web processes of a sale, and of those of the `public` ones that are missing, all at once.
+
+    `sealed` are the fields arming adds to the facts. Raises GateUnreachable.
+    """
     with reaching():
-        client.hset(DIRECTORY, sale.slug, _encode(msgspec.structs.replace(facts(sale), **sealed)))
+        pipeline = _restoring(client, public)
+        pipeline.hset(DIRECTORY, sale.slug, _encode(msgspec.structs.replace(facts(sale), **sealed)))
+        pipeline.execute()
 
 
 def exists(client: redis.Redis) -> bool:
@@ -70,17 +75,19 @@ def exists(client: redis.Redis) -> bool:
         return bool(client.exists(DIRECTORY))
 
 
-def restore(client: redis.Redis, sales: Iterable[Sale]) -> None:
-    """Publishes those of these sales that are missing, all at once. Raises GateUnreachable.
-
-    One that has been armed before is published as fenced: its gate was lost with the directory.
-    """
+def restore(client: redis.Redis, public: Iterable[Sale]) -> None:
+    """Publishes those of these sales that are missing, all at once. Raises GateUnreachable."""
     with reaching():
-        pipeline = client.pipeline(transaction=True)
-        for sale in sales:
-            missing = msgspec.structs.replace(facts(sale), fenced=sale.state in GATED)
-            pipeline.hsetnx(DIRECTORY, sale.slug, _encode(missing))
-        pipeline.execute()
+        _restoring(client, public).execute()
+
+
+def _restoring(client: redis.Redis, public: Iterable[Sale]) -> Any:
+    """One that has been armed before is published as fenced: its gate was lost with the directory."""
+    pipeline = client.pipeline(transaction=True)
+    for sale in public:
+        missing = msgspec.structs.replace(facts(sale), fenced=sale.state in GATED)
+        pipeline.hsetnx(DIRECTORY, sale.slug, _encode(missing))
+    return pipeline
 
 
 def published(client: redis.Redis, slugs: Iterable[str]) -> list[Facts | None]:

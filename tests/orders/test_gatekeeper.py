@@ -16,7 +16,7 @@ from orders import claims, epochs
 from orders.closing import finish_closing
 from orders.consumer import Consumer
 from orders.gatekeeper import Gatekeeper
-from orders.log import KafkaLog
+from orders.log import AppendUnknown, KafkaLog
 from orders.models import Barrier, Order, OrderState
 from orders.sweeper import claim_of
 from sales import arming, directory, fence
@@ -180,6 +180,43 @@ def test_what_the_lost_gate_still_held_is_appended_before_the_barrier(
     assert set(Order.objects.values_list("id", "state")) == {(claim.order_id, "confirmed") for claim in held}
 
 
+class Shaky:
+    """Within the contract of the log: while `broken`, an append is reported unknown and is not in it."""
+
+    def __init__(self, log: KafkaLog) -> None:
+        self.log, self.broken = log, True
+
+    def available(self) -> bool:
+        return True
+
+    def close(self) -> None: ...
+
+    def append(self, record: claims.Record, reported: Any) -> None:
+        if self.broken:
+            reported(AppendUnknown("timed out"))
+        else:
+            self.log.append(record, reported)
+
+
+def test_the_barrier_waits_until_what_was_held_is_in_the_log(
+    open_sale: Callable[..., Sale], house: House
+) -> None:
+    sale = open_sale(allotment=4)
+    take(sale, 2)
+    shaky = Shaky(house.log)
+    house.gatekeeper = Gatekeeper(house.gate, shaky)
+    LOSSES["restarted"](house.gate)
+    house.gatekeeper.step()
+    [rearming] = house.gatekeeper._under_way.values()
+    eventually(lambda: house.gatekeeper.step() and rearming.held)
+    for _ in range(3):
+        house.gatekeeper.step()
+    assert rearming.barrier_at is None
+    shaky.broken = False
+    house.rearm(sale)
+    assert Order.objects.filter(state="confirmed").count() == 2
+
+
 def test_a_claim_behind_the_barrier_is_dropped_and_its_key_can_be_used_again(
     open_sale: Callable[..., Sale], house: House
 ) -> None:
@@ -297,6 +334,31 @@ def test_an_operator_who_stops_a_fallen_sale_is_obeyed(
     assert image.state == left
     expected = {"paused": Verdict.PAUSED, "closed": Verdict.CLOSED}[left]
     assert attempt(sale, "ann").verdict is expected
+
+
+@pytest.mark.parametrize(("step", "left"), [("pause", "paused"), ("close", "closed")])
+def test_an_operator_who_stood_still_between_gate_and_database_is_obeyed(
+    open_sale: Callable[..., Sale],
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    left: str,
+) -> None:
+    """A whole rearming goes through meanwhile, and opens what the database still calls open."""
+    sale = open_sale()
+    move = arming._move
+
+    def stalled(*arguments: Any, **named: Any) -> None:
+        monkeypatch.setattr(arming, "_move", move)
+        LOSSES["restarted"](house.gate)
+        house.rearm(sale)
+        move(*arguments, **named)
+
+    monkeypatch.setattr(arming, "_move", stalled)
+    getattr(arming, step)(sale, actor="test")
+    image = gate_module.image(house.gate, sale.id)
+    assert image is not None
+    assert image.state == left
 
 
 @pytest.mark.parametrize(("state", "left"), [("paused", "paused"), ("closing", "closed")])
