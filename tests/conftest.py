@@ -1,6 +1,7 @@
 """Fixtures for everybody. The servers behind them are real: see tests/servers.py."""
 
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,12 +12,16 @@ import redis
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
+from playwright.sync_api import Browser, expect, sync_playwright
+from pytest_django.live_server_helper import LiveServer
 
 from sales import arming, topic
 from sales.gate import connect
 from sales.models import Product, Sale
 from sales.turnstile import Turnstile
+from tests.desk import EVERYTHING, sign_in
 from tests.running_site import Site
+from tests.waitingroom.visitor import DESKTOP, PATIENCE_MS, Visitor
 
 # Playwright's synchronous interface runs a loop of its own beside the tests that ask the database.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
@@ -107,3 +112,34 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[Site]:
         yield running
         running.close()
         call_command("flush", interactive=False, verbosity=0)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def operator(browser: Browser, live_server: LiveServer) -> Iterator[Callable[..., Visitor]]:
+    """Signed-in operators; holds at the end that no page complained."""
+    visitors: list[Visitor] = []
+
+    def make(viewport: dict[str, int] = DESKTOP) -> Visitor:
+        context = browser.new_context(viewport=viewport)
+        visitor = Visitor(context, live_server.url)
+        session = sign_in(EVERYTHING).cookies["sessionid"].value
+        context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+        visitors.append(visitor)
+        return visitor
+
+    yield make
+    for visitor in visitors:
+        visitor.context.close()
+    assert [complaint for visitor in visitors for complaint in visitor.complaints] == []

@@ -1,5 +1,6 @@
 """Parked records on the desk: what could not be used, why, and what has become of it."""
 
+import json
 from typing import Any
 
 from django.contrib import admin
@@ -28,6 +29,7 @@ STATE_COLOURS = {
 
 class ParkedRecordEvents(History):
     model = ParkedRecordEvent
+    verbose_name_plural = "What was done with it"
     fields = readonly_fields = ("when", "step", "actor", "reason", "outcome")
 
 
@@ -35,7 +37,7 @@ class ParkedRecordEvents(History):
 class ParkedRecordAdmin(ReadOnlyAdmin):
     """To look at with the view permission; who may change parked records may replay and drop them."""
 
-    list_display = ("where", "state_label", "cause", "attempts", "tried", "parked")
+    list_display = ("where", "state_label", "cause", "attempts", "parked")
     list_filter = (("state", ChoicesDropdownFilter), "topic")
     list_filter_submit = True
     list_per_page = 50
@@ -54,9 +56,9 @@ class ParkedRecordAdmin(ReadOnlyAdmin):
         ("parked", "tried"),
         "shown_key",
         "shown_value",
-        "headers",
+        "shown_headers",
     )
-    readonly_fields = ("parked", "tried", "shown_key", "shown_value")
+    readonly_fields = ("parked", "tried", "shown_key", "shown_value", "shown_headers")
 
     class Media:
         css = {"all": ("sales/admin.css",)}
@@ -102,6 +104,14 @@ class ParkedRecordAdmin(ReadOnlyAdmin):
     @display(description="Value")
     def shown_value(self, record: ParkedRecord) -> str:
         return format_html('<pre class="fg-payload">{}</pre>', readable(bytes(record.value)))
+
+    @display(description="Headers")
+    def shown_headers(self, record: ParkedRecord) -> str:
+        lines = (
+            f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in record.headers
+        )
+        return format_html('<pre class="fg-payload">{}</pre>', readable("\n".join(lines).encode()))
 
     @action(
         description="Replay",

@@ -55,10 +55,10 @@ def _explain_replay(again: bool) -> Explanation:
         return Explanation(["It was replayed before. Nothing is written again; the gate is told again."], [])
     return Explanation(
         [
-            "The record is fulfilled again, by the rules of the log: an order, a cancel or a rearming that "
-            "came meanwhile wins over it.",
+            "What was parked is fulfilled again, by the rules of the log: an order, a cancel or a rearming "
+            "that came meanwhile wins over it.",
             "What the order book then says is told to the gate. Doing it twice writes once.",
-            "A record that still cannot be used stays parked, and the attempt is counted.",
+            "What still cannot be used stays parked, and the attempt is counted.",
         ],
         [],
     )
@@ -67,8 +67,8 @@ def _explain_replay(again: bool) -> Explanation:
 def _explain_drop(again: bool) -> Explanation:
     return Explanation(
         [
-            "Nobody will replay it any more: an order that it promised is never written.",
-            "The record stays in this list, whole, with your reason.",
+            "What is dropped is never replayed: an order that was promised in it is never written.",
+            "It stays in the list, whole, with your reason.",
         ],
         [],
     )
@@ -162,6 +162,10 @@ def _perform(request: HttpRequest, records: list[ParkedRecord], step: Step, reas
         messages.error(request, f"… and {len(refused) - SHOWN} more.")
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _selection(records: list[ParkedRecord], list_action: str) -> list[tuple[str, object]]:
     """What makes Django's list run the same action on the same records again."""
     return [("action", list_action), *((ACTION_CHECKBOX_NAME, record.pk) for record in records)]
@@ -177,7 +181,7 @@ def _facts(records: list[ParkedRecord]) -> list[tuple[str, object]]:
         return [
             ("Cause", record.cause),
             ("State", record.get_state_display()),
-            ("Tried", f"{record.attempts} times, last {moment(record.tried_at)}"),
+            ("Tried", f"{_times(record.attempts)}, last on {moment(record.tried_at)}"),
             ("Parked", moment(record.parked_at)),
         ]
     shown: list[tuple[str, object]] = [(str(record), record.cause) for record in records[:SHOWN]]

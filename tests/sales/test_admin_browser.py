@@ -1,7 +1,6 @@
 """The admin in a real browser: a sale day by hand, the live panel, and how the pages look."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -9,15 +8,15 @@ import redis
 from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from orders.models import Order, OrderEvent, OrderState, ParkedRecord
 from sales import arming
 from sales.gate import pool_keys
 from sales.models import Product, Sale
-from tests.desk import EVERYTHING, draft, sale_in, sign_in
-from tests.waitingroom.visitor import DESKTOP, PATIENCE_MS, PHONE, Visitor
+from tests.desk import draft, sale_in
+from tests.waitingroom.visitor import DESKTOP, PHONE, Visitor
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,37 +24,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("log_topic"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def operator(browser: Browser, live_server: LiveServer) -> Iterator[Callable[..., Visitor]]:
-    """Signed-in operators; holds at the end that no page complained."""
-    visitors: list[Visitor] = []
-
-    def make(viewport: dict[str, int] = DESKTOP) -> Visitor:
-        context = browser.new_context(viewport=viewport)
-        visitor = Visitor(context, live_server.url)
-        session = sign_in(EVERYTHING).cookies["sessionid"].value
-        context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
-        visitors.append(visitor)
-        return visitor
-
-    yield make
-    for visitor in visitors:
-        visitor.context.close()
-    assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
 
 
 def sale_page(sale: Sale) -> str:

@@ -1,26 +1,13 @@
-"""Fixtures of the page tests: Chromium, a shop whose orders are written down, and visitors."""
+"""Fixtures of the page tests: a shop whose orders are written down, and visitors."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, ViewportSize
 
 from tests.running_site import Site
-from tests.waitingroom.visitor import DESKTOP, PATIENCE_MS, Visitor
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield opened
-        opened.close()
+from tests.waitingroom.visitor import DESKTOP, Visitor
 
 
 @pytest.fixture(scope="module")
