@@ -3,13 +3,17 @@
 redis-py's Sentinel does most of it. What it leaves to us: it asks one Sentinel after the other with
 retries of its own, believes the first, and keeps a connection to a server that was the master as
 long as that answers. Here every question has a share of the gate's time, the newest word counts,
-and who answers like a replica or like a gate that has fallen is left.
+who answers like a replica or like a gate that has fallen is left, and no connection is used for
+longer than a second without asking whether it still leads to the master: one that was cut off, or
+stood still, does not know that it was replaced, and whoever only reads there would never find out.
 
 Nothing is repeated here: a call that fails is its caller's to judge, because it may have taken a unit.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import redis
@@ -21,6 +25,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, SentinelConnectionPool, SentinelManagedConnection
 from redis.utils import str_if_bytes
 
+LOOK_SECONDS = 1.0
 _TICKS = 20
 _QUESTIONS = ("SENTINEL GET-MASTER-ADDR-BY-NAME", "SENTINEL MASTER")
 
@@ -37,11 +42,10 @@ class Watched(NamedTuple):
 
 
 class _Word(NamedTuple):
-    """What one Sentinel says about the master. `epoch` numbers the failovers."""
+    """Who is the master by one Sentinel. `epoch` numbers the failovers."""
 
     epoch: int
     address: Address
-    well: bool
 
 
 def sync_pool(watched: Watched, **options: Any) -> SentinelConnectionPool:
@@ -64,18 +68,33 @@ class AsyncPool(redis_asyncio_sentinel.SentinelConnectionPool, redis.asyncio.Blo
         await super().release(connection)
 
 
-class _Sentinels:
+class _Look:
+    """When it is time to ask again, though nothing has failed."""
+
+    def __init__(self) -> None:
+        self._asked_at = float("-inf")
+
+    def asking(self) -> None:
+        self._asked_at = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self._asked_at > LOOK_SECONDS
+
+
+class _Sentinels(_Look):
     """Asks one Sentinel after the other, until most of them have answered.
 
     Together they have the time that one connection has (seconds).
     """
 
     def __init__(self, watched: Watched, seconds: float) -> None:
+        super().__init__()
         share = seconds / len(watched.sentinels)
         self._options = _options(watched, share)
         self._order = list(watched.sentinels)
 
     def discover_master(self, name: str) -> Address:
+        self.asking()
         words: list[_Word] = []
         failures: list[str] = []
         for address in tuple(self._order):
@@ -95,16 +114,18 @@ class _Sentinels:
         return _believed(name, words, failures)
 
 
-class _AsyncSentinels:
+class _AsyncSentinels(_Look):
     """Asks all Sentinels at once, until most have answered or a third of the time (seconds) is over."""
 
     def __init__(self, watched: Watched, seconds: float) -> None:
+        super().__init__()
         # Its time is counted in ticks of the loop: see Turnstile._within.
         self._options = _options(watched, None)
         self._sentinels = watched.sentinels
         self._tick = seconds / 3 / _TICKS
 
     async def discover_master(self, name: str) -> Address:
+        self.asking()
         waiting = {asyncio.ensure_future(self._ask(address, name)) for address in self._sentinels}
         words: list[_Word] = []
         failures: list[str] = []
@@ -146,25 +167,29 @@ def _options(watched: Watched, seconds: float | None) -> dict[str, Any]:
     }
 
 
-def _word(address: Address | None, state: Mapping[str, Any]) -> _Word:
-    described = (str(state["ip"]), int(state["port"]))
+def _word(address: Address, state: Mapping[str, Any]) -> _Word:
     # In the middle of a failover a Sentinel names the new master, and still describes the old one.
-    promoted = address is not None and address != described
-    well = promoted or not (state["is_sdown"] or state["is_odown"])
-    return _Word(state["config-epoch"], address or described, well)
+    # Whether it believes that the master is down does not count: who is master and answers, is up.
+    return _Word(state["config-epoch"], address)
 
 
 def _believed(name: str, words: list[_Word], failures: list[str]) -> Address:
     """The newest word counts: a Sentinel that was cut off still names the master before."""
-    newest = max((word.epoch for word in words), default=0)
-    for word in words:
-        if word.epoch == newest and word.well:
-            return word.address
-    why = "; ".join(failures) or "it is down"
-    raise MasterNotFoundError(f"no Sentinel names a master {name!r} that is well: {why}")
+    if not words:
+        why = "; ".join(failures) or "none answers in time"
+        raise MasterNotFoundError(f"no Sentinel names the master {name!r}: {why}")
+    return max(words, key=lambda word: word.epoch).address
 
 
 class _Connection(SentinelManagedConnection):
+    def connect(self) -> None:
+        """The pool calls this before each use."""
+        if self.is_connected and self.connection_pool.sentinel_manager.due():
+            with suppress(MasterNotFoundError):  # without any Sentinel the sale goes on where it is
+                if self.connection_pool.get_master_address() != (self.host, self.port):
+                    self.disconnect()
+        super().connect()
+
     def connect_to(self, address: Address) -> None:
         """Raises ConnectionError when the server is not the master that the Sentinels say it is."""
         # An introduction is short: whoever may wait long for its calls need not wait long for it.
@@ -196,6 +221,13 @@ class _Connection(SentinelManagedConnection):
 
 
 class _AsyncConnection(redis_asyncio_sentinel.SentinelManagedConnection):
+    async def connect(self) -> None:
+        if self.is_connected and self.connection_pool.sentinel_manager.due():
+            with suppress(MasterNotFoundError):
+                if await self.connection_pool.get_master_address() != (self.host, self.port):
+                    await self.disconnect()
+        await super().connect()
+
     async def connect_to(self, address: Address) -> None:
         """Raises ConnectionError when the server is not the master that the Sentinels say it is."""
         await super().connect_to(address)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import redis
 
-from sales import fence, gate, redis_urls
+from sales import fence, gate, redis_urls, sentinels
 from sales.directory import Facts, published
 from sales.fence import Arming, incarnation
 from sales.gate import Fenced, GateUnreachable, Verdict
@@ -220,6 +220,39 @@ def test_a_failover_and_back_stays_fenced(
     assert claim_by(client, sale, twin) == "claimed", "the only unit, sold a second time"
 
 
+@pytest.mark.parametrize("asks", [True, False])
+async def test_a_master_that_stood_still_is_not_used_again(
+    open_sale: Callable[..., Sale],
+    cluster: SentinelCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    asks: bool,
+) -> None:
+    """It goes on as the master it was until a Sentinel tells it. The broken twin does not ask whether its
+    connection leads to the master, and sells there; a gatekeeper like it would never arm the new one."""
+    if not asks:
+        monkeypatch.setattr(sentinels, "LOOK_SECONDS", float("inf"))
+    sale = await asyncio.to_thread(open_sale)
+    client, turnstile = impatient(cluster.url), Turnstile()
+    await turnstile.connect()
+    facts = await known(turnstile, sale)
+    assert not fence.fallen(client, [sale])
+    old = cluster.stop_master()
+    with cluster.client(old) as stood_still:
+        new = await asyncio.to_thread(cluster.wait_for_failover)
+        cluster.continue_stopped()
+        eventually(stood_still.ping)
+        if asks:
+            with pytest.raises(Fenced):
+                await turnstile.attempt(facts, new_attempt())
+            assert port_of(client) == new
+            assert fence.fallen(client, [sale])
+        else:
+            assert (await turnstile.attempt(facts, new_attempt())).verdict is Verdict.CLAIMED
+            assert not fence.fallen(client, [sale])
+    await turnstile.close()
+    client.close()
+
+
 async def test_a_demoted_master_is_left(open_sale: Callable[..., Sale], cluster: SentinelCluster) -> None:
     """By somebody's hand, so that no Sentinel ends its connections: READONLY is all that tells."""
     sale = await asyncio.to_thread(open_sale)
@@ -291,11 +324,19 @@ async def test_dead_sentinels_are_passed_over(cluster: SentinelCluster, settings
         cluster.go_on(frozen)
 
 
-async def test_without_any_sentinel_the_gate_is_unreachable(cluster: SentinelCluster, settings: Any) -> None:
-    """Frozen ones cost no more than a frozen gate does."""
+async def test_without_any_sentinel_nobody_new_finds_the_gate(
+    cluster: SentinelCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And frozen ones cost no more than a frozen gate does. Who is connected already goes on."""
+    connected = Turnstile()
+    await connected.connect()
     for sentinel in cluster.sentinels:
         cluster.stop(sentinel)
     try:
+        await connected.ping()
+        monkeypatch.setattr(sentinels, "LOOK_SECONDS", 0)
+        await connected.ping()
+        await connected.close()
         turnstile = Turnstile()
         began = time.monotonic()
         with pytest.raises(GateUnreachable, match=r"no Sentinel|no answer within"):
