@@ -32,7 +32,7 @@ from orders import book, claims, epochs, metrics
 from orders.log import Log, LogUnavailable
 from orders.sweeper import claim_of
 from sales import crashpoints, directory, fence, gate
-from sales.fence import GATE_STATE, STOPPED, Arming
+from sales.fence import GATE_STATE, Arming
 from sales.models import Sale
 from sales.topic import partition_of
 
@@ -100,10 +100,11 @@ class Gatekeeper:
         """Begins with every gate that has fallen. Raises GateUnreachable and RedisError."""
         begun = {arming.sale_id for arming in self._under_way}
         sales = [sale for sale in epochs.gated_sales() if sale.id not in begun]
-        self._stop([sale for sale in sales if sale.state in STOPPED])
         fallen = fence.fallen(self._client, sales)
         if fallen or not directory.exists(self._client):
             directory.restore(self._client, epochs.public_sales())
+        down = {sale.id for sale, _ in fallen}
+        self._follow([sale for sale in sales if sale.id not in down])
         for sale, reason in fallen:
             if time.monotonic() >= self._pauses.get(sale.id, _NO_PAUSE).until:
                 with self._one(sale):
@@ -124,15 +125,15 @@ class Gatekeeper:
             metrics.rearmings_given_up.inc()
             logger.error("arming given up", sale=sale.slug, error=str(error), again_in_seconds=pause)
 
-    def _stop(self, sales: list[Sale]) -> None:
-        """Stops gates that an operator has stopped in the database only, because Redis was away just then."""
-        for sale in fence.selling(self._client, sales) if sales else []:
+    def _follow(self, sales: list[Sale]) -> None:
+        """Switches gates to what the database says: a step of an operator was cut off between the two."""
+        for sale in fence.differing(self._client, sales) if sales else []:
             arming = Arming(sale.id, POOL, sale.epoch)
             turn = fence.turn(self._client, arming)  # before the database is asked again: see switch.lua
             state = epochs.state(sale.id, sale.epoch)
-            if turn is not None and state in STOPPED:
+            if turn is not None and state in GATE_STATE:
                 switched = fence.switch(self._client, arming, GATE_STATE[state], turn)
-                logger.warning("gate stopped, as the sale is", sale=sale.slug, state=state, switched=switched)
+                logger.warning("gate follows the sale", sale=sale.slug, state=state, switched=switched)
 
     def _begin(self, sale: Sale, reason: str) -> None:
         incarnation = fence.incarnation(self._client)

@@ -23,7 +23,6 @@ from sales.models import Sale, SaleState
 
 Switched = Literal["switched", "stale", "arming", "closed", "turned"]
 
-STOPPED = (SaleState.PAUSED, SaleState.CLOSING, SaleState.CLOSED)
 GATE_STATE: dict[str, str] = {state: state for state in GATED} | {SaleState.CLOSING: "closed"}
 
 
@@ -100,14 +99,18 @@ def fallen(client: redis.Redis, sales: Sequence[Sale]) -> list[tuple[Sale, str]]
     return found
 
 
-def selling(client: redis.Redis, sales: Sequence[Sale]) -> list[Sale]:
-    """Those of these sales whose gate is armed or open. Raises GateUnreachable."""
+def differing(client: redis.Redis, sales: Sequence[Sale]) -> list[Sale]:
+    """Those whose gate is in another state than the sale, and can follow it. Raises GateUnreachable."""
     with reaching():
         pipeline = client.pipeline(transaction=False)
         for sale in sales:
             pipeline.hget(pool_keys(sale.id).gate, "state")
         states = pipeline.execute()
-    return [sale for sale, state in zip(sales, states, strict=True) if state in ("armed", "open")]
+    return [
+        sale
+        for sale, state in zip(sales, states, strict=True)
+        if state not in (GATE_STATE[sale.state], "arming", "closed", None)
+    ]
 
 
 def shut(client: redis.Redis, arming: Arming) -> bool:

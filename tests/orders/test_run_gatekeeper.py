@@ -12,7 +12,7 @@ import requests
 from django.conf import settings as django_settings
 from django.db import connection
 
-from orders.leadership import LOCK
+from orders.leadership import LOCK, SILENCE_SECONDS
 from orders.models import Order
 from sales import arming, fence
 from sales import gate as gate_module
@@ -94,6 +94,21 @@ def test_one_leads_the_other_stands_by_and_follows(
     second.send_signal(signal.SIGTERM)
     assert second.wait(20) == 0
     eventually(lambda: leaders() == set())
+
+
+def test_a_leader_that_stands_still_is_followed(
+    open_sale: Callable[..., Sale], run: Run, gate: redis.Redis
+) -> None:
+    sale = open_sale(allotment=3)
+    run("run_fulfillment")
+    first = run("run_gatekeeper")
+    eventually(lambda: len(leaders()) == 1)
+    leader = leaders()
+    run("run_gatekeeper")
+    first.send_signal(signal.SIGSTOP)
+    gate.script_flush()
+    eventually(lambda: stands(gate, sale), seconds=SILENCE_SECONDS + 30)
+    assert leaders() not in (leader, set())
 
 
 def test_a_closing_sale_is_closed_when_its_last_claim_is_written(

@@ -5,7 +5,6 @@ from typing import Any
 
 import structlog
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError
 
 from management.process import add_metrics_port, serve_metrics, stop_on_signal
 from orders import book
@@ -46,7 +45,7 @@ class Command(BaseCommand):
         leads = False
         try:
             while not stop.is_set():
-                led, leads = leads, _leads(leadership)
+                led, leads = leads, leadership.held()
                 if leads != led:
                     logger.info("gatekeeper leads" if leads else "gatekeeper stands by")
                 if leads:
@@ -57,13 +56,5 @@ class Command(BaseCommand):
         finally:
             log.close()
             client.close()
+            leadership.close()
             book.disconnect()
-
-
-def _leads(leadership: Leadership) -> bool:
-    try:
-        return leadership.held()
-    except (OperationalError, InterfaceError) as error:
-        logger.warning("PostgreSQL away", error=str(error))
-        book.disconnect()
-        return False
