@@ -330,6 +330,32 @@ def test_three_thousand_orders_and_five_sigkills(
     assert (found.remaining, found.held, found.queued, found.settled) == (0, 0, 0, 3000), seed
 
 
+@pytest.mark.parametrize(
+    ("place", "in_the_book", "in_the_gate"),
+    [
+        ("consume.after-read", 0, 0),
+        ("fulfill.after-rows", 0, 0),
+        ("consume.after-commit", 5, 0),
+        ("consume.after-settle", 5, 5),
+    ],
+)
+def test_killed_at_a_named_place_the_next_one_finishes(
+    open_sale: Callable[..., Sale],
+    kafka_log: KafkaLog,
+    run: Callable[..., Process],
+    gate: redis.Redis,
+    place: str,
+    in_the_book: int,
+    in_the_gate: int,
+) -> None:
+    sale = open_sale(allotment=10)
+    append(kafka_log, sale, take(sale, 5))
+    assert run(FLUXGATE_CRASH_AT=place).end()[0] == -signal.SIGKILL
+    assert (Order.objects.count(), settled(gate, sale)) == (in_the_book, in_the_gate)
+    assert run("--drain").end()[0] == 0
+    assert (Order.objects.count(), settled(gate, sale), reached(sale)) == (5, 5, (5, 5))
+
+
 def test_two_processes_share_the_partitions_and_one_takes_over(
     open_sale: Callable[..., Sale], kafka_log: KafkaLog, run: Callable[..., Process]
 ) -> None:
