@@ -13,13 +13,13 @@ from uuid import uuid4
 import pytest
 import redis
 
-from sales import fence, gate, redis_urls, sentinels
+from sales import fence, gate, sentinels
 from sales.directory import Facts, published
 from sales.fence import Arming, incarnation
 from sales.gate import Fenced, GateUnreachable, Verdict
 from sales.models import Sale
 from sales.turnstile import Attempt, Turnstile
-from tests.running_site import eventually, free_port
+from tests.running_site import eventually
 from tests.sentinel import SentinelCluster
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -28,27 +28,12 @@ FOLLOWED_SECONDS = 1.0  # after Sentinel's decision
 
 
 @pytest.fixture
-def cluster(settings: Any) -> Iterator[SentinelCluster]:
-    """Where this test's gate is."""
-    servers = SentinelCluster()
-    servers.start()
-    settings.FLUXGATE = settings.FLUXGATE.model_copy(update={"gate_url": servers.url})
-    yield servers
-    servers.close()
-
-
-@pytest.fixture
-def client(cluster: SentinelCluster) -> Iterator[redis.Redis]:
+def client(cluster: SentinelCluster, impatient: Callable[[str], redis.Redis]) -> Iterator[redis.Redis]:
     """A client as the sale's panel has it, connected before anything happens."""
     opened = impatient(cluster.url)
     assert opened.ping()
     yield opened
     opened.close()
-
-
-def impatient(url: str) -> redis.Redis:
-    """Its calls wait as long as a buyer's: `gate.connect` would wait two seconds for a frozen server."""
-    return redis_urls.sync_client(url, **gate.connection_options())
 
 
 def port_of(client: redis.Redis) -> int:
@@ -107,7 +92,10 @@ async def soon(call: Callable[[], Awaitable[Any]]) -> Any:
 
 @pytest.mark.parametrize("end", ["killed", "frozen"])
 async def test_a_lost_master_is_followed_and_its_sale_stays_fenced(
-    open_sale: Callable[..., Sale], cluster: SentinelCluster, end: str
+    open_sale: Callable[..., Sale],
+    cluster: SentinelCluster,
+    impatient: Callable[[str], redis.Redis],
+    end: str,
 ) -> None:
     client, turnstile = impatient(cluster.url), Turnstile()
     await turnstile.connect()
@@ -224,6 +212,7 @@ def test_a_failover_and_back_stays_fenced(
 async def test_a_master_that_stood_still_is_not_used_again(
     open_sale: Callable[..., Sale],
     cluster: SentinelCluster,
+    impatient: Callable[[str], redis.Redis],
     monkeypatch: pytest.MonkeyPatch,
     asks: bool,
 ) -> None:
@@ -304,59 +293,3 @@ async def test_a_master_without_its_replica_takes_no_unit(
             cluster.go_on(replica)
             master.config_set("min-replicas-to-write", 0)
     await turnstile.close()
-
-
-async def test_dead_sentinels_are_passed_over(cluster: SentinelCluster, settings: Any) -> None:
-    """The first of three is frozen, then not there at all: nobody waits for it for long."""
-    patience = settings.FLUXGATE.gate_timeout_ms / 1000
-    frozen = cluster.sentinels[0]
-    cluster.stop(frozen)
-    try:
-        for url in (cluster.url, cluster.url.replace(f":{frozen}", f":{free_port()}")):
-            turnstile = Turnstile(url)
-            await turnstile.ping()
-            await turnstile.close()
-            began = time.monotonic()
-            with impatient(url) as client:
-                assert client.ping()
-            assert time.monotonic() - began < patience
-    finally:
-        cluster.go_on(frozen)
-
-
-async def test_without_any_sentinel_nobody_new_finds_the_gate(
-    cluster: SentinelCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And frozen ones cost no more than a frozen gate does. Who is connected already goes on."""
-    connected = Turnstile()
-    await connected.connect()
-    for sentinel in cluster.sentinels:
-        cluster.stop(sentinel)
-    try:
-        await connected.ping()
-        monkeypatch.setattr(sentinels, "LOOK_SECONDS", 0)
-        await connected.ping()
-        await connected.close()
-        turnstile = Turnstile()
-        began = time.monotonic()
-        with pytest.raises(GateUnreachable, match=r"no Sentinel|no answer within"):
-            await turnstile.ping()
-        assert time.monotonic() - began < 1
-        await turnstile.close()
-        began = time.monotonic()
-        with gate.connect() as client, pytest.raises(GateUnreachable, match="no Sentinel"):
-            gate.epoch(client, uuid4())
-        assert time.monotonic() - began < 1
-    finally:
-        for sentinel in cluster.sentinels:
-            cluster.go_on(sentinel)
-
-
-async def test_what_a_sentinel_refuses_is_said(cluster: SentinelCluster) -> None:
-    for wrong, said in (("/gate?", "/door?"), "No such master"), (("=the-sentinels", "=x"), "invalid"):
-        with gate.connect(cluster.url.replace(*wrong)) as client, pytest.raises(GateUnreachable, match=said):
-            gate.epoch(client, uuid4())
-        turnstile = Turnstile(cluster.url.replace(*wrong))
-        with pytest.raises(GateUnreachable, match=said):
-            await turnstile.ping()
-        await turnstile.close()
