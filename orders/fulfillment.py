@@ -169,10 +169,10 @@ def _confirm(claims: list[Claim]) -> list[Outcome]:
     new = book.insert(unique, OrderState.CONFIRMED, [""] * len(unique))
     known: dict[UUID, tuple[OrderState, str]] = dict.fromkeys(new, (OrderState.CONFIRMED, ""))
     fresh = [claim for claim in unique if claim.order_id in new]
-    refused = dict.fromkeys(_above_limit(fresh), LIMIT_REACHED)
-    within = [claim for claim in fresh if claim.order_id not in refused]
-    for _, same_sale in groupby(sorted(within, key=sale_in), key=sale_in):
-        refused |= dict.fromkeys(_take_units(list(same_sale)), SOLD_OUT)
+    above = book.above_limit(map(sale_in, fresh), (claim.user_id for claim in fresh)) if fresh else {}
+    refused: dict[UUID, str] = {}
+    for _, same_sale in groupby(sorted(fresh, key=sale_in), key=sale_in):
+        refused |= _take_units(list(same_sale), above)
     for reason in set(refused.values()):
         book.refuse([order_id for order_id, why in refused.items() if why == reason], reason)
     known.update({order_id: (OrderState.REFUSED, reason) for order_id, reason in refused.items()})
@@ -185,22 +185,28 @@ def _confirm(claims: list[Claim]) -> list[Outcome]:
     return outcomes
 
 
-def _above_limit(fresh: list[Claim]) -> list[UUID]:
-    """Orders, the last first, without which no customer has more than the limit."""
-    above = book.above_limit(map(sale_in, fresh), (claim.user_id for claim in fresh)) if fresh else {}
-    refused = []
-    for claim in reversed(fresh if above else []):
-        if above.get((claim.sale_id, claim.user_id), 0) > 0:
-            above[claim.sale_id, claim.user_id] -= claim.quantity
-            refused.append(claim.order_id)
+def _take_units(claims: list[Claim], above: dict[tuple[UUID, str], int]) -> dict[UUID, str]:
+    """Takes the units of one sale's new claims. Returns the orders to refuse, each with its reason.
+
+    Where all of them fit, in one step; else one by one in log order, so that the outcome is the same
+    however the log is cut into batches.
+    """
+    sale_id = claims[0].sale_id
+    rooms = Counter({customer: -units for (of, customer), units in above.items() if of == sale_id})
+    if not rooms and book.sell(sale_id, sum(claim.quantity for claim in claims)):
+        return {}
+    for claim in claims:
+        if claim.user_id in rooms:
+            rooms[claim.user_id] += claim.quantity  # what the customer may have of these claims
+    refused = {}
+    for claim in claims:
+        if claim.quantity > rooms.get(claim.user_id, claim.quantity):
+            refused[claim.order_id] = LIMIT_REACHED
+        elif not book.sell(sale_id, claim.quantity):
+            refused[claim.order_id] = SOLD_OUT
+        elif claim.user_id in rooms:
+            rooms[claim.user_id] -= claim.quantity
     return refused
-
-
-def _take_units(claims: list[Claim]) -> list[UUID]:
-    """Takes the units of one sale's claims. Returns the orders that the allotment does not hold."""
-    if book.sell(claims[0].sale_id, sum(claim.quantity for claim in claims)):
-        return []
-    return [claim.order_id for claim in claims if not book.sell(claim.sale_id, claim.quantity)]
 
 
 def _cancel(cancels: list[Cancel]) -> list[Outcome]:

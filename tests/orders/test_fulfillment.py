@@ -379,6 +379,32 @@ def test_what_is_above_the_limit_is_refused_in_log_order(
     assert sold(sale) == 4
 
 
+@pytest.mark.parametrize("cut", [4, 3, 2, 1])
+@pytest.mark.parametrize(
+    ("allotment", "quantities", "outcome"),
+    [
+        (9, (1, 2, 1), ["", "limit_reached", ""]),
+        (1, (2, 1), ["sold_out", ""]),
+        (2, (1, 1, 1), ["", "", "limit_reached"]),
+    ],
+)
+def test_what_is_refused_does_not_depend_on_the_batches(
+    make_sale: Callable[..., Sale],
+    source: Source,
+    allotment: int,
+    quantities: tuple[int, ...],
+    outcome: list[str],
+    cut: int,
+) -> None:
+    """A gate that has granted too much: after a failover of PostgreSQL the log is cut otherwise."""
+    sale = make_sale(allotment=allotment, limit_per_customer=2)
+    log = reads(*(claim_of(sale, user_id="ann", quantity=quantity) for quantity in quantities))
+    found = []
+    for first in range(0, len(log), cut):
+        found += fulfill(Batch(source, first, log[first : first + cut]))
+    assert [each.reason for each in found] == outcome
+
+
 def test_twin_without_the_limit_one_customer_has_everything(
     sale: Sale, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
