@@ -41,6 +41,8 @@ LONGEST_PAUSE_SECONDS = 5.0
 VERSION_SECONDS = 5.0
 # How long `drained` waits for a gate that is down before it leaves settling to a later run.
 GATE_PATIENCE_SECONDS = 10.0
+# How often an idle consumer compares its position with the order book's.
+BOOKS_SECONDS = 5.0
 
 logger = structlog.get_logger(__name__)
 
@@ -70,7 +72,7 @@ class Consumer:
         self._assigned: list[int] | None = None  # None: not a member of the group yet, or again
         self._partitions: dict[int, Partition] = {}  # empty while the books have not been asked
         self._closed = False
-        self._start_at = 0.0
+        self._start_at = self._books_at = 0.0
         self._commits_under_way = 0
         self._pause = PAUSE_SECONDS
         self.standing = Standing()
@@ -100,6 +102,7 @@ class Consumer:
             crashpoints.reached("consume.after-read")
         try:
             self._resume()
+            self._look_at_the_books()
             done = [partition for item in found.items() if (partition := self._work_off(*item))]
             if done:
                 self._commit(done)
@@ -259,6 +262,16 @@ class Consumer:
         self._start_at = time.monotonic() + (self._pause if pause is None else pause)
         if pause is None:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+
+    def _look_at_the_books(self) -> None:
+        """A PostgreSQL that failed over may have forgotten the last batches, and nothing new may come in
+        which a batch would notice it. Raises Zombie: the way back is the same."""
+        if time.monotonic() < self._books_at:
+            return
+        self._books_at = time.monotonic() + BOOKS_SECONDS
+        for number, partition in self._partitions.items():
+            if book.position(partition.source) < partition.position:
+                raise Zombie(f"the order book has forgotten records of {self._topic}/{number}")
 
     def _look_at_the_topic(self) -> None:
         found = self._watch.answer() if self._watch else None

@@ -13,7 +13,7 @@ import pytest
 import redis
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from orders import book, consumer, settling
 from orders import partition as partition_module
@@ -61,6 +61,28 @@ def test_claims_go_all_the_way(
     assert position(at) == expected
     worker.close()
     assert committed(at) == expected
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_an_order_book_that_forgot_its_last_orders_gets_them_back_without_any_news(
+    sale_on: Callable[..., Sale],
+    kafka_log: KafkaLog,
+    start: Callable[..., Consumer],
+    monkeypatch: pytest.MonkeyPatch,
+    looks: bool,
+) -> None:
+    """A failover of PostgreSQL that lost commits. The broken twin waits for a record that never comes."""
+    monkeypatch.setattr(consumer, "BOOKS_SECONDS", 0.2 if looks else 60.0)
+    sale = sale_on(allotment=2)
+    append(kafka_log, *take(sale, 2))
+    worker = start()
+    drain(worker)
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE orders_order, orders_orderevent, orders_position")
+    Sale.objects.filter(pk=sale.pk).update(sold=0)
+    for _ in range(20):
+        worker.step(0.05)
+    assert Order.objects.count() == (2 if looks else 0)
 
 
 def test_refused_and_cancelled_claims_give_their_units_back_to_the_gate(
