@@ -71,3 +71,16 @@ def promise_fits(**_: Any) -> list[CheckMessage]:
             id="fluxgate.E004",
         )
     ]
+
+
+@register()
+def nothing_crashes_on_purpose(**_: Any) -> list[CheckMessage]:
+    if not (settings.FLUXGATE.production and settings.FLUXGATE.crash_at):
+        return []
+    return [
+        Error(
+            "A crash point is set: processes will kill themselves there.",
+            hint="Unset FLUXGATE_CRASH_AT; it is for the kill tests.",
+            id="fluxgate.E005",
+        )
+    ]

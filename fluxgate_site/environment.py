@@ -101,6 +101,8 @@ class Environment(BaseSettings):
     token_issuer: str = "https://shop.example"  # noqa: S105
     token_audience: str = "flux-gate"  # noqa: S105
 
+    crash_at: str = Field(default="", pattern=r"^([a-z]+\.[a-z-]+(:[1-9][0-9]*)?)?$")
+
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -26,8 +26,8 @@ from django.db import InterfaceError, OperationalError
 from orders import book, metrics
 from orders.book import Read, Source, Zombie
 from orders.fulfillment import POISON_IN_A_ROW, NewerVersion
-from orders.partition import Partition
-from orders.reading import appended_at, configuration, number_of, read, record_of
+from orders.partition import Partition, look_for_what_was_forgotten
+from orders.reading import appended_at, configuration, end_of, number_of, read, record_of
 from orders.settling import Settling
 from orders.standing import Standing
 from orders.topic_watch import TopicWatch
@@ -39,6 +39,8 @@ PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
 # How often a record of a newer release is tried again: the release that reads it may be on its way.
 VERSION_SECONDS = 5.0
+# How often partitions to which nothing comes are compared with the order book.
+COMPARE_SECONDS = 5.0
 # How long `drained` waits for a gate that is down before it leaves settling to a later run.
 GATE_PATIENCE_SECONDS = 10.0
 # How often an idle consumer compares its position with the order book's.
@@ -74,6 +76,7 @@ class Consumer:
         self._closed = False
         self._start_at = self._books_at = 0.0
         self._commits_under_way = 0
+        self._compare_at = 0.0
         self._pause = PAUSE_SECONDS
         self.standing = Standing()
         # Where the broker is somebody's own, there is nobody to ask about its topics.
@@ -102,7 +105,9 @@ class Consumer:
             crashpoints.reached("consume.after-read")
         try:
             self._resume()
-            self._look_at_the_books()
+            if time.monotonic() >= self._books_at:
+                self._books_at = time.monotonic() + BOOKS_SECONDS
+                look_for_what_was_forgotten(self._partitions.values())
             done = [partition for item in found.items() if (partition := self._work_off(*item))]
             if done:
                 self._commit(done)
@@ -263,15 +268,12 @@ class Consumer:
         if pause is None:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
-    def _look_at_the_books(self) -> None:
-        """A PostgreSQL that failed over may have forgotten the last batches, and nothing new may come in
-        which a batch would notice it. Raises Zombie: the way back is the same."""
-        if time.monotonic() < self._books_at:
-            return
-        self._books_at = time.monotonic() + BOOKS_SECONDS
-        for number, partition in self._partitions.items():
-            if book.position(partition.source) < partition.position:
-                raise Zombie(f"the order book has forgotten records of {self._topic}/{number}")
+    def _look_at_the_book(self) -> None:
+        if (now := time.monotonic()) >= self._compare_at:
+            self._compare_at = now + COMPARE_SECONDS
+            for partition in self._partitions.values():
+                if now - partition.quiet_since >= COMPARE_SECONDS:
+                    partition.compare()
 
     def _look_at_the_topic(self) -> None:
         found = self._watch.answer() if self._watch else None
@@ -282,12 +284,9 @@ class Consumer:
         """Publishes where it stands. Raises LogShorter for a log that ends before the books."""
         self._note_the_lag()
         for number, partition in list(self._partitions.items()):
-            if partition.outlasts(end := self._end(partition)):
-                self._shorter(
-                    partition,
-                    f"{self._topic}/{number} ends at {end} and the books have read up to "
-                    f"{partition.known}: the log has lost records",
-                )
+            if partition.outlasts(end := end_of(self._kafka, partition)):
+                known = f"the books have read up to {partition.known}: the log has lost records"
+                self._shorter(partition, f"{self._topic}/{number} ends at {end} and {known}")
         self.standing.publish(self._partitions, not (self._watch and self._watch.trouble))
 
     def _shorter(self, partition: Partition, why: str) -> None:
@@ -303,13 +302,7 @@ class Consumer:
 
     def _note_the_lag(self) -> None:
         for number, partition in self._partitions.items():
-            self.standing.note(number, partition, self._end(partition))
-
-    def _end(self, partition: Partition) -> int:
-        """The end of the log as the last fetch told it. Asking the broker answers wrongly on Tansu."""
-        tp = TopicPartition(self._topic, partition.source.partition)
-        marks = self._kafka.get_watermark_offsets(tp, cached=True)
-        return max(partition.ended_at, marks[1] if marks else -1)
+            self.standing.note(number, partition, end_of(self._kafka, partition))
 
     def _on_assign(self, kafka: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions assigned", partitions=sorted(tp.partition for tp in partitions))

@@ -1,10 +1,11 @@
 """Where a consumer stands in one partition, by the books, and what it does with the records of it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orders.book import Read, Source
+from orders import book
+from orders.book import Read, Source, Zombie
 from orders.fulfillment import Batch, NewerVersion, Outcome, fulfill, recall
 
 # After how long without a record an end of the log that lies before the books is believed.
@@ -49,6 +50,15 @@ class Partition:
         nothing came, the end we know is not one from before.
         """
         return 0 <= end < self.known and time.monotonic() - self.quiet_since > QUIET_SECONDS
+
+    def compare(self) -> None:
+        """Raises Zombie when the order book is not where this consumer left it.
+
+        The next batch would find out as well. But a failover of PostgreSQL that loses commits takes rows
+        and position back, and in a partition to which nothing comes there is no next batch.
+        """
+        if (found := book.position(self.source)) != self.position:
+            raise Zombie(f"{self.source.topic}/{self.source.partition} is at {found}, not at {self.position}")
 
     def unseen(self, records: Sequence[Read]) -> list[Read]:
         """Without what came from before a seek."""
@@ -112,3 +122,11 @@ class Partition:
         outcomes = fulfill(batch, poison_in_a_row)
         self.position = batch.following
         return outcomes
+
+
+def look_for_what_was_forgotten(partitions: Iterable[Partition]) -> None:
+    """Raises Zombie when the order book is behind what it had: a PostgreSQL that failed over may have lost
+    its last commits, and where nothing new comes in no batch would notice."""
+    for partition in partitions:
+        if book.position(partition.source) < partition.position:
+            raise Zombie(f"the order book has forgotten records of {partition.source}")

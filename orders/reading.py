@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message, TopicPartition
 from django.conf import settings
 
 from orders.book import Read
+from orders.partition import Partition
 from sales.topic import client_config
 
 
@@ -51,3 +52,11 @@ def appended_at(message: Message) -> float:
     """Unix seconds, by the clock of the process that appended it; now, where the log does not say."""
     kind, milliseconds = message.timestamp()
     return time.time() if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000
+
+
+def end_of(kafka: Any, partition: Partition) -> int:
+    """The end of the log as the last fetch told it, -1 before. Asking the broker answers wrongly on Tansu."""
+    marks = kafka.get_watermark_offsets(
+        TopicPartition(partition.source.topic, partition.source.partition), cached=True
+    )
+    return max(partition.ended_at, marks[1] if marks else -1)

@@ -7,7 +7,9 @@ A crash point is a promise that dying exactly there loses nothing; docs/guarante
 import os
 import signal
 
-_name, _, _nth = os.environ.get("FLUXGATE_CRASH_AT", "").partition(":")
+from django.conf import settings
+
+_name, _, _nth = settings.FLUXGATE.crash_at.partition(":")
 _passages = int(_nth or 1)
 
 

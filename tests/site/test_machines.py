@@ -141,12 +141,18 @@ SAFE = {
         ({"cache_url": "redis://gate:6379/1"}, ["fluxgate.E003"]),
         ({"cache_url": "redis://gate"}, ["fluxgate.E003"]),
         ({"sweep_after_seconds": 1.0}, ["fluxgate.E004"]),
+        ({"crash_at": "place.after-gate"}, ["fluxgate.E005"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
 def test_system_checks(settings: object, changed: dict[str, object], expected: list[str]) -> None:
     settings.FLUXGATE = Environment(_env_file=None, **(SAFE | changed))  # type: ignore[attr-defined, call-arg, arg-type]
-    every = (checks.secrets_are_ours, checks.gate_is_alone, checks.promise_fits)
+    every = (
+        checks.secrets_are_ours,
+        checks.gate_is_alone,
+        checks.promise_fits,
+        checks.nothing_crashes_on_purpose,
+    )
     found = [message for check in every for message in check()]
     assert [message.id for message in found] == expected
     assert all(message.hint for message in found)
