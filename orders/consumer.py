@@ -39,8 +39,6 @@ PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
 # How often a record of a newer release is tried again: the release that reads it may be on its way.
 VERSION_SECONDS = 5.0
-# How often partitions to which nothing comes are compared with the order book.
-COMPARE_SECONDS = 5.0
 # How long `drained` waits for a gate that is down before it leaves settling to a later run.
 GATE_PATIENCE_SECONDS = 10.0
 # How often an idle consumer compares its position with the order book's.
@@ -76,7 +74,6 @@ class Consumer:
         self._closed = False
         self._start_at = self._books_at = 0.0
         self._commits_under_way = 0
-        self._compare_at = 0.0
         self._pause = PAUSE_SECONDS
         self.standing = Standing()
         # Where the broker is somebody's own, there is nobody to ask about its topics.
@@ -267,13 +264,6 @@ class Consumer:
         self._start_at = time.monotonic() + (self._pause if pause is None else pause)
         if pause is None:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-
-    def _look_at_the_book(self) -> None:
-        if (now := time.monotonic()) >= self._compare_at:
-            self._compare_at = now + COMPARE_SECONDS
-            for partition in self._partitions.values():
-                if now - partition.quiet_since >= COMPARE_SECONDS:
-                    partition.compare()
 
     def _look_at_the_topic(self) -> None:
         found = self._watch.answer() if self._watch else None

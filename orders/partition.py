@@ -51,15 +51,6 @@ class Partition:
         """
         return 0 <= end < self.known and time.monotonic() - self.quiet_since > QUIET_SECONDS
 
-    def compare(self) -> None:
-        """Raises Zombie when the order book is not where this consumer left it.
-
-        The next batch would find out as well. But a failover of PostgreSQL that loses commits takes rows
-        and position back, and in a partition to which nothing comes there is no next batch.
-        """
-        if (found := book.position(self.source)) != self.position:
-            raise Zombie(f"{self.source.topic}/{self.source.partition} is at {found}, not at {self.position}")
-
     def unseen(self, records: Sequence[Read]) -> list[Read]:
         """Without what came from before a seek."""
         return [record for record in records if record.offset >= self.following]
