@@ -13,12 +13,15 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from django.db import transaction as django_transaction
 
 from orders.claims import Claim
 from orders.models import OrderState
 from sales.models import Sale
+
+# PostgreSQL is not there, or cannot be written to: a standby that is not promoted yet says InternalError.
+AWAY = (OperationalError, InterfaceError, InternalError)
 
 
 class Source(NamedTuple):

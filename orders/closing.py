@@ -1,7 +1,6 @@
 """Closing sales: a sale is closed when the last of its claims has been written down."""
 
 import redis
-from django.db import InterfaceError, OperationalError
 
 from orders import book
 from sales import arming, fence, gate
@@ -20,7 +19,7 @@ def finish_closing(client: redis.Redis) -> int:
             if image is not None and not image.held and not image.queued:
                 arming.close(sale, actor="gatekeeper")
                 finished += 1
-    except (OperationalError, InterfaceError):
+    except book.AWAY:
         book.disconnect()
     except (gate.GateUnreachable, redis.RedisError, arming.Refused):
         pass

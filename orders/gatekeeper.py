@@ -26,7 +26,6 @@ from uuid import UUID
 import redis
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from orders import book, claims, epochs, metrics
 from orders.log import Log, LogUnavailable
@@ -90,7 +89,7 @@ class Gatekeeper:
                     self._advance(rearming)
         except (gate.GateUnreachable, redis.RedisError) as error:
             logger.warning("the gate's Redis is away", error=str(error))
-        except (OperationalError, InterfaceError) as error:
+        except book.AWAY as error:
             logger.warning("PostgreSQL is away", error=str(error))
             book.disconnect()
         metrics.fenced_gates.set(len(self._under_way))
@@ -118,7 +117,7 @@ class Gatekeeper:
         """
         try:
             yield
-        except redis.ResponseError as error:
+        except (redis.ResponseError, epochs.NotPassed) as error:
             pause = min(2 * self._pauses.get(sale.id, _NO_PAUSE).seconds, LONGEST_PAUSE_SECONDS)
             self._pauses[sale.id] = _Pause(time.monotonic() + pause, pause)
             self._under_way = {a: each for a, each in self._under_way.items() if a.sale_id != sale.id}

@@ -15,7 +15,6 @@ from uuid import UUID
 import redis
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from orders import book, claims, epochs, metrics
 from orders.log import Log, LogUnavailable
@@ -58,7 +57,7 @@ class Sweeper:
         except (gate.GateUnreachable, redis.RedisError) as error:
             logger.warning("sweep put off", error=str(error))
             return False
-        except (OperationalError, InterfaceError) as error:
+        except book.AWAY as error:
             logger.warning("sweep put off", error=str(error))
             book.disconnect()
             return False

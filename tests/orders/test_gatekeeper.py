@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import redis
-from django.db import connections
+from django.db import InterfaceError, InternalError, OperationalError, connections
 from django.utils import timezone
 
 from orders import claims, epochs
@@ -520,6 +520,24 @@ def test_nobody_is_told_that_an_order_does_not_exist_while_a_gate_is_down(
         asyncio.run(ask(claim.order_id))
     house.rearm(sale)
     assert asyncio.run(ask(uuid4())) is None
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError, InternalError])
+def test_a_database_that_is_away_is_waited_for(
+    open_sale: Callable[..., Sale], house: House, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """InternalError is what a standby says that has not been promoted yet: it is read-only."""
+    sale = open_sale()
+    LOSSES["wiped"](house.gate)
+    begin = epochs.begin
+
+    def away(*arguments: Any) -> bool:
+        monkeypatch.setattr(epochs, "begin", begin)
+        raise error("cannot execute UPDATE in a read-only transaction")
+
+    monkeypatch.setattr(epochs, "begin", away)
+    assert house.gatekeeper.step() is False
+    house.rearm(sale)
 
 
 def test_the_same_epoch_is_never_given_twice(open_sale: Callable[..., Sale], gate: redis.Redis) -> None:
