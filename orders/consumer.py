@@ -21,7 +21,6 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import Consumer as KafkaConsumer
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from orders import book, metrics
 from orders.book import Read, Source, Zombie
@@ -110,7 +109,7 @@ class Consumer:
                 self._commit(done)
         except Zombie as error:
             self._go_back("zombie", str(error))
-        except (OperationalError, InterfaceError) as error:
+        except book.AWAY as error:
             # PostgreSQL is not there, or the commit's answer was lost: the position will tell.
             self._go_back("database", str(error))
         except KafkaException as error:  # a seek or a commit in the middle of a rebalance
@@ -170,7 +169,7 @@ class Consumer:
             self._kafka.assign(starts := [self._place(partition) for partition in begun])
             self._kafka.resume(starts)  # a pause outlives an assignment
             self._partitions = {partition.source.partition: partition for partition in begun}
-        except (OperationalError, InterfaceError) as error:
+        except book.AWAY as error:
             self._go_back("database", str(error))
         except (KafkaException, TopicUnavailable) as error:
             self._go_back("log", str(error))
