@@ -151,6 +151,21 @@ def balance(
     return result
 
 
+def glance(epoch: int, left: int, image: gate.Image | None, fallen: str = "") -> Verdict:
+    """The counters of one moment, without the log: what a running sale should not be asked more for.
+
+    `left` is what the order book has not sold, in units, read before the image. "differs" may go away by
+    itself: units move between the two readings.
+    """
+    if image is None or fallen or image.epoch != epoch:
+        return "under way" if image is not None and image.state == REARMING else "differs"
+    if not _adds_up(image) or image.remaining > left:
+        return "differs"
+    if image.held or image.queued:
+        return "under way"
+    return "balanced" if image.remaining == left else "differs"
+
+
 def _compare_gate(result: Balance) -> None:
     image, book = result.gate, result.book
     differ = result.differences.append

@@ -64,3 +64,21 @@ rearming_seconds = Histogram(
 rearmings_given_up = Counter(
     "fluxgate_rearmings_given_up_total", "Armings that went wrong and begin again after a pause."
 )
+
+balance_sales = Gauge(
+    "fluxgate_balance_sales",
+    "Sales that are not over, by what their counters say in gate and order book.",
+    ["verdict"],
+    multiprocess_mode="livesum",
+)
+balance_units = Gauge(
+    "fluxgate_balance_units",
+    "Units of the sales that are not over, by the book that counts them.",
+    ["book", "kind"],
+    multiprocess_mode="livesum",
+)
+balance_read = Gauge(
+    "fluxgate_balance_read_timestamp_seconds",
+    "Unix time at which the balance was last read; 0 where nobody does.",
+    multiprocess_mode="livemax",
+)

@@ -410,10 +410,11 @@ def test_somebody_leads(own_topic: str, open_sale: Callable[..., Sale]) -> None:
     taken, done = threading.Event(), threading.Event()
 
     def lead() -> None:
-        assert Leadership().held()
-        taken.set()
+        leadership = Leadership()
+        if leadership.held():
+            taken.set()
         done.wait(60)
-        connection.close()
+        leadership.close()
 
     thread = threading.Thread(target=lead)
     thread.start()

@@ -1,6 +1,7 @@
 """The balance of the three books: the comparison by itself, on real books, and as a command."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from io import StringIO
@@ -11,11 +12,13 @@ from uuid import uuid4
 import pytest
 import redis
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from management.management.commands import reconcile as command
 from orders import claims, reconciliation
 from orders.balance import Balance, ClaimsBook, LogBook, OrderBook, balance
 from orders.book import Read, Source
+from orders.consumer import Consumer
 from orders.fulfillment import Batch, fulfill
 from orders.lag import Reach, reach
 from orders.log import KafkaLog
@@ -23,7 +26,7 @@ from orders.models import Order
 from orders.reconciliation import read
 from orders.settling import settle
 from sales import topic
-from sales.gate import Image, pool_keys
+from sales.gate import Image, mark_queued, pool_keys
 from sales.models import Sale, SaleState
 from tests.orders.records import claim_of, take
 from tests.running_site import eventually, free_port
@@ -481,3 +484,89 @@ def test_a_gate_that_is_down_is_one_clear_line(day: Day, settings: Any) -> None:
     )
     with pytest.raises(CommandError, match=r"^the gate's Redis does not answer"):
         call_command("reconcile")
+
+
+# Repairs, by command
+
+
+def consuming(work: Consumer, stop: threading.Event) -> threading.Thread:
+    def consume() -> None:
+        while not stop.is_set():
+            work.step(0.02)
+        connection.close()
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    return thread
+
+
+@real
+@kafka
+def test_the_command_repairs_on_request_and_ends_with_0_when_all_is_written(
+    open_sale: Callable[..., Sale], own_topic: str, gate: redis.Redis, start: Callable[..., Consumer]
+) -> None:
+    sale = open_sale(allotment=10)
+    lost = take(sale, 2)
+    mark_queued(gate, sale.id, 0, sale.epoch, [claim.order_id for claim in lost])
+    assert reconcile()[0] == 1
+    assert Order.objects.count() == 0  # nothing is repaired unless it is asked for
+    stop = threading.Event()
+    thread = consuming(start(), stop)
+    try:
+        code, text = reconcile("--fix", "--wait", "60")
+    finally:
+        stop.set()
+        thread.join()
+    assert (code, text.splitlines()[0]) == (0, f"{sale.slug}: 2 claims without a row appended again"), text
+    assert Order.objects.filter(state="confirmed").count() == 2
+
+
+@real
+@kafka
+def test_the_command_arms_again_where_no_gatekeeper_runs(
+    open_sale: Callable[..., Sale], own_topic: str, gate: redis.Redis, start: Callable[..., Consumer]
+) -> None:
+    sale = open_sale(allotment=10)
+    gate.flushdb()
+    stop = threading.Event()
+    thread = consuming(start(), stop)
+    try:
+        code, text = reconcile("--sale", sale.slug, "--fix", "--json")
+    finally:
+        stop.set()
+        thread.join()
+    report = json.loads(text)
+    assert (code, report["balanced"]) == (0, True), text
+    assert [(done["action"], done["times"]) for done in report["repairs"]] == [("rearm", 1)]
+    take(sale, 1)  # and it sells
+
+
+@real
+@kafka
+def test_without_a_consumer_the_command_says_what_it_waits_for(
+    day: Day, gate: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "REARMED_SECONDS", 0.0)
+    sale, _ = day
+    gate.flushdb()
+    code, text = reconcile("--fix")
+    assert code == 1
+    assert f"{sale.slug}: gate not armed again yet: " in text
+
+
+@real
+@kafka
+def test_the_whole_log_is_read_again_on_request(
+    day: Day, gate: redis.Redis, start: Callable[..., Consumer]
+) -> None:
+    sale, _ = day
+    with pytest.raises(CommandError, match="--read-again goes with --fix"):
+        call_command("reconcile", "--read-again")
+    code, text = reconcile("--fix", "--read-again")
+    assert code == 1
+    assert f"{sale.slug}: position of " in text
+    assert "4 records of the log are not in the order book yet" in text
+    worker = start()
+    eventually(lambda: (worker.step(0.05), worker.drained())[1])
+    assert reconcile()[0] == 0
+    assert Order.objects.count() == 4

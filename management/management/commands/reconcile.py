@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 from rich.console import Console
 from rich.table import Table
 
-from orders import book, repair
+from orders import repair
 from orders.balance import Balance
 from orders.gatekeeper import Gatekeeper
 from orders.leadership import Leadership
@@ -129,18 +129,13 @@ def _fix(
             done += repair.put_right(client, log, sale, found)
     gated = [sale for sale in sales if sale.state in GATED]
     if fence.fallen(client, gated):
-        leadership = Leadership()
+        leadership, gatekeeper = Leadership(), Gatekeeper(client, log)
         try:
-            # Another gatekeeper leads: it does the work, and we wait for it.
-            step = Gatekeeper(client, log).step if leadership.held() else _nothing
-            done += repair.rearm(client, gated, step, seconds)
+            # Where another gatekeeper leads it does the work, and we wait for it.
+            done += repair.rearm(client, gated, lambda: leadership.held() and gatekeeper.step(), seconds)
         finally:
-            book.disconnect()  # and with it the lead
+            leadership.close()
     return done
-
-
-def _nothing() -> None:
-    pass
 
 
 def _sales(slug: str | None) -> list[Sale]:

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from management.process import add_metrics_port, serve_metrics, stop_on_signal
 from orders import book
+from orders.balance_metrics import BalanceMetrics
 from orders.closing import finish_closing
 from orders.gatekeeper import Gatekeeper
 from orders.leadership import Leadership
@@ -42,6 +43,7 @@ class Command(BaseCommand):
     def _run(self, stop: threading.Event) -> None:
         client, log, leadership = gate.connect(), KafkaLog(), Leadership()
         gatekeeper, sweeper = Gatekeeper(client, log), Sweeper(client, log)
+        balance = BalanceMetrics(client)
         leads = False
         try:
             while not stop.is_set():
@@ -52,6 +54,9 @@ class Command(BaseCommand):
                     gatekeeper.step()
                     sweeper.step()
                     finish_closing(client)
+                    balance.step()
+                elif led:
+                    balance.forget()
                 stop.wait(TURN_SECONDS if leads else STANDBY_SECONDS)
         finally:
             log.close()
