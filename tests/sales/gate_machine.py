@@ -11,12 +11,7 @@ from uuid import UUID, uuid4, uuid5
 
 import redis
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from redis.exceptions import NoScriptError, ResponseError
 
 from sales import fence
@@ -149,6 +144,11 @@ class GateMachine(RuleBasedStateMachine):
         told = fence.switch(self.client, self._arming(epoch), state, seen, building=building)
         assert told == self.model.switch(epoch, state, seen, building)
         self.reached.add(f"switch {told}")
+
+    @rule(state=st.sampled_from(["paused", "closed"]))
+    def stop(self, state: str) -> None:
+        told = fence.stop(self.client, self.sale.id, 0, state)
+        assert told == self.model.switch(None, state, "", False)
 
     @rule(moment=moments)
     def wait(self, moment: tuple[str, int]) -> None:

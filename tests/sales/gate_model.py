@@ -134,9 +134,10 @@ class Model:
     def raise_seal(self, epoch: int) -> None:
         self.scripts.add((epoch, self.incarnation))
 
-    def switch(self, epoch: int, state: str, turn: str, building: bool) -> str:
+    def switch(self, epoch: int | None, state: str, turn: str, building: bool) -> str:
+        """`epoch` None for a stop, which is meant for whichever gate stands."""
         gate = self.gate
-        if gate is None or gate.epoch != epoch:
+        if gate is None or epoch not in (None, gate.epoch):
             return "stale"
         if building != (gate.state == "arming"):
             gate.turn += 1
