@@ -34,6 +34,10 @@ NEARLY_FULL = 0.9
 DELIVERY_SECONDS = 30.0
 PROBE_SECONDS = 0.5
 
+# After a record has timed out the library raises the producer's epoch by itself. Apache Kafka takes that,
+# Tansu refuses it for ever (measured, 45 s frozen): only a new producer goes on.
+_SPENT = {KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID}
+
 Reported = Callable[[Exception | None], None]
 logger = structlog.get_logger(__name__)
 
@@ -156,6 +160,8 @@ class KafkaLog:
         if error is not None:
             metrics.append_errors.inc()
             self._turn(down=True)  # until a probe says otherwise
+            if error.code() in _SPENT:
+                self._fatal = True
 
     def _forget(self) -> None:
         while self._under_way and self._under_way[0].done:
