@@ -4,7 +4,9 @@
 """
 
 import fcntl
+import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import NamedTuple
 
 from management.embedded import apache_kafka, postgres, record, starting, tansu, valkey
 from management.embedded.ports import assign
-from management.embedded.processes import StackError, is_running
+from management.embedded.processes import StackError, end, is_running
 from management.embedded.record import Record
 from management.embedded.server import Broker, Server
 
@@ -36,19 +38,25 @@ class Stack:
         self.jars = jars.absolute()
 
     def up(
-        self, kafka: str = "tansu", brokers: int = 1, ports: Mapping[str, int] | None = None
+        self,
+        kafka: str = "tansu",
+        brokers: int = 1,
+        ports: Mapping[str, int] | None = None,
+        advertised: int | None = None,
     ) -> dict[str, str]:
         """Start what does not run and return the variables of stack.env.
 
         `kafka` is "tansu" or "apache", `brokers` 1, or 3 with apache. `ports` insists on a port by
-        label: gate, cache, postgres, kafka (Tansu), kafka-1 (Apache)... Raises StackError, after
-        ending whatever this call had started.
+        label: gate, cache, postgres, kafka (Tansu), kafka-1 (Apache)... `advertised` is the port of
+        a proxy in front of Tansu, which the broker then names to its clients: a test that cuts or
+        freezes their connections needs it. Raises StackError, after ending whatever this call had
+        started.
         """
         self._make_root()
         with self._alone():
             state = record.load(self.root)
             password = record.password(self.root)
-            broker = self._broker(kafka, brokers)
+            broker = self._broker(kafka, brokers, advertised)
             servers = self._servers(broker, password)
             changed = (state.kafka, state.brokers) != (kafka, brokers)
             missing = [
@@ -83,6 +91,18 @@ class Stack:
             broker = self._broker(state.kafka, state.brokers)
             return [_row(server, state) for server in self._servers(broker, record.password(self.root))]
 
+    def kill(self, server: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a server with its children, as a fault would: SIGKILL, or SIGSTOP and SIGCONT.
+
+        Raises StackError when it does not run. A killed one is dead on return; `up` starts it again.
+        """
+        process = record.load(self.root).processes.get(server)
+        if process is None or not is_running(process):
+            raise StackError(f"{server} does not run")
+        os.killpg(process.pid, number)  # its session is its process group
+        if number == signal.SIGKILL:
+            end(process)
+
     def down(self, wipe: bool = False) -> None:
         """End the servers; with `wipe` delete their data too. Ports are remembered for the next `up`."""
         with self._explained():
@@ -99,9 +119,9 @@ class Stack:
                 for name in ("stack.json", "password"):
                     (self.root / name).unlink(missing_ok=True)
 
-    def _broker(self, kafka: str, brokers: int) -> Broker:
+    def _broker(self, kafka: str, brokers: int, advertised: int | None = None) -> Broker:
         if kafka == "tansu" and brokers == 1:
-            return tansu.tansu(self.root)
+            return tansu.tansu(self.root, advertised)
         if kafka == "apache" and brokers in (1, 3):
             return apache_kafka.apache_kafka(self.root, self.jars, brokers)
         raise StackError(f"there is no stack of {brokers} {kafka} brokers: tansu runs 1, apache 1 or 3")

