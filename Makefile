@@ -39,6 +39,11 @@ test-kafka: $(READY) ## what faces the broker, on real Apache Kafka (Java 17 and
 	@.ci/java
 	@FLUXGATE_TEST_KAFKA=apache $(BIN)/python -m pytest -m "(kafka or apache) and not browser" $(ARGS)
 
+.PHONY: chaos
+chaos: $(READY) ## kill tests on the real stack, and their broken twins (Java 17 and Maven; ARGS=--list)
+	@.ci/java
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: test-compose
 test-compose: $(READY) ## docker-compose.yml, proved in containers (root, Debian's docker.io)
 	@$(BIN)/python deploy/compose-test/run.py

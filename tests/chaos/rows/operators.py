@@ -1,0 +1,56 @@
+"""Operators at work while the sale runs."""
+
+import threading
+import time
+
+from tests.chaos import history
+from tests.chaos.registry import row
+from tests.chaos.scenario import Scenario
+
+
+@row("stock-changes", "operators: 60 changes of stock from three desks at once, mid-sale", seconds=12)
+def stock_changes(chaos: Scenario) -> None:
+    from django.db import connection
+
+    from sales import arming
+    from sales.models import Product
+
+    chaos.sell(600, rate=120)
+    chaos.until_promised(40)
+    refused = []
+
+    def desk(delta: int) -> None:
+        for _ in range(20):
+            try:
+                arming.change_stock(Product.objects.get(), delta, actor="chaos", reason="delivery")
+            except arming.Refused:
+                refused.append(delta)
+        connection.close()
+
+    desks = [threading.Thread(target=desk, args=(delta,)) for delta in (7, 3, -4)]
+    for each in desks:
+        each.start()
+    for each in desks:
+        each.join()
+    stock = Product.objects.values_list("stock", flat=True).get()
+    wanted = 20 * (7 + 3 - 4) - sum(refused)
+    chaos.expect(stock == wanted, f"stock is {stock} after changes that add up to {wanted}")
+
+
+@row("pause-and-resume", "operators: pause and resume five times under load", seconds=16)
+def pause_and_resume(chaos: Scenario) -> None:
+    chaos.sell(2500, rate=25)
+    pauses = []
+    for _ in range(5):
+        chaos.until_promised(15)
+        chaos.operator("pause")
+        paused = time.monotonic()
+        chaos.during(0.4)
+        pauses.append((paused, time.monotonic()))
+        chaos.operator("resume")
+        chaos.selling_again()
+    fresh = [
+        said for span in pauses for said in chaos.buyers.history.between(*span)
+        if said.kind in (history.QUEUED, history.HELD) and not said.replayed and said.at < span[1]
+    ]  # fmt: skip
+    chaos.expect(not fresh, f"I7: {len(fresh)} units granted after pause had returned")
