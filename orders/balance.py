@@ -105,6 +105,13 @@ class Balance:
             or (self.quiet and found.complete and _miscounted(self.gate, found))
         )
 
+    @property
+    def repairable(self) -> bool:
+        """Whether `orders.repair` has a remedy for any of it."""
+        found = self.claims
+        strays = found and (found.late or found.without_row or found.to_release or found.to_settle)
+        return bool(self.log.lost or strays or self.gate_differs)
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {
             "verdict": self.verdict,
@@ -198,7 +205,8 @@ def _compare_gate(result: Balance) -> None:
         found = result.claims
         lost -= found.late_units + found.without_row_units + found.to_release_units - found.unknown_units
     if lost > 0 and not result.log.lost and (nothing_comes or not result.under_way):
-        differ(f"I3: {lost} units were granted and are not in the order book, and nothing is left to read")
+        what = many(lost, "unit")
+        differ(f"I3: granted and not in the order book, and nothing is left to read: {what}")
     if result.fallen and result.state in _SELLING:
         differ(f"the gate is fenced, nothing sells: {result.fallen}")
 

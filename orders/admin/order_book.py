@@ -1,13 +1,16 @@
 """The order book in the admin: to look at only, and quick with millions of orders in it."""
 
+from functools import partial
 from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern, path
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.decorators import display
 
+from orders.admin.balance import balance_page
 from orders.admin.lists import EstimatedPaginator, History
 from orders.models import Order, OrderEvent, OrderState, Position
 from sales.admin.moments import moment
@@ -64,6 +67,10 @@ class OrderAdmin(ReadOnlyAdmin):
     @display(description="Written at")
     def written(self, order: Order) -> str:
         return moment(order.written_at)
+
+    def get_urls(self) -> list[URLPattern]:
+        page = self.admin_site.admin_view(partial(balance_page, self))
+        return [path("balance/<uuid:sale_id>/", page, name="orders_balance"), *super().get_urls()]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str

@@ -80,12 +80,12 @@ def test_books_that_agree_are_balanced() -> None:
         ),
         (
             {"image": IMAGE._replace(remaining=3, settled=7)},
-            "I3: 1 units were granted and are not in the order book",
+            "I3: granted and not in the order book, and nothing is left to read: 1 unit",
         ),
         # Promised, read to the end of the log, and in no book: nobody will write it down any more.
         (
             {"image": IMAGE._replace(remaining=3, settled=6, queued=1)},
-            "I3: 1 units were granted and are not in the order book",
+            "I3: granted and not in the order book, and nothing is left to read: 1 unit",
         ),
         # While something is under way the gate may be ahead of the order book, never behind it.
         (
@@ -168,7 +168,7 @@ CLAIMS = ClaimsBook(compared=7, settled_units=6)
             },
             [
                 "I3: without a row in the order book, and nothing is left to read: 2 claims (2 units)",
-                "I3: 1 units were granted and are not in the order book, and nothing is left to read",
+                "I3: granted and not in the order book, and nothing is left to read: 1 unit",
             ],
         ),
         (
