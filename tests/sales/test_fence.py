@@ -102,7 +102,9 @@ def test_an_arming_may_begin_its_building_again(open_sale: OpenSale, gate: redis
     assert fence.shut(gate, newer)
     for _ in range(2):
         assert fence.build(gate, sale, newer)
-        assert fence.load(gate, newer, [an_order()])
+        order = an_order()
+        for _ in range(2):
+            assert fence.load(gate, newer, [order]), "an order that is loaded twice counts once"
     image = gate_module.image(gate, sale.id)
     assert image is not None
     assert (image.remaining, image.settled) == (9, 1)
