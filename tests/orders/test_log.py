@@ -252,6 +252,32 @@ def test_a_frozen_log_is_not_available_once_it_is_late_and_is_again_when_it_answ
     eventually(lambda: reports.all == [(b"late", None)])
 
 
+@pytest.mark.kafka
+def test_a_log_that_was_frozen_for_longer_than_the_library_tries_takes_records_again(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a timeout the library raises the producer's epoch by itself, which Tansu refuses for ever."""
+    monkeypatch.setattr(log_module, "DELIVERY_SECONDS", 2 * PROMISE)
+    rig, reports = KafkaRig(settings), Reports()
+    try:
+        reports.append(rig.log, 0, b"before")
+        eventually(lambda: reports.acknowledged)
+        rig.freeze()
+        reports.append(rig.log, 0, b"late")
+        eventually(lambda: len(reports.all) == 2, 20)
+        assert isinstance(reports.all[1][1], AppendUnknown)
+        rig.thaw()
+
+        def acknowledged() -> bool:
+            if rig.log.available():
+                reports.append(rig.log, 0, b"after")
+            return b"after" in reports.acknowledged
+
+        eventually(acknowledged, 20)
+    finally:
+        rig.close()
+
+
 def test_a_log_that_is_down_is_not_available_and_comes_back_without_traffic(make_rig: Any) -> None:
     rig, reports = make_rig(), Reports()
     rig.kill()
