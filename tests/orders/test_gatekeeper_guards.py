@@ -1,6 +1,7 @@
 """What keeps a rearming safe, guard by guard: each test fails when its guard is taken out."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +11,18 @@ import msgspec
 import pytest
 import redis
 
+from fluxgate_site.shop_door import ShopDoor
 from orders import claims, epochs, gatekeeper
 from orders.closing import finish_closing
 from orders.gatekeeper import Gatekeeper
+from orders.identity import Identity, mint
 from orders.log import Acknowledgements
 from orders.models import Order, OrderState
 from orders.placing import place
+from orders.status import Standings
 from sales import arming, directory, fence
 from sales import gate as gate_module
+from sales.database import Database
 from sales.fence import Arming
 from sales.gate import ClaimLetter, Fenced, Image, Verdict, pool_keys
 from sales.models import Sale, SaleEvent
@@ -283,6 +288,67 @@ def test_a_sale_is_published_as_fenced_before_its_promises_are_waited_for(
     [facts] = directory.published(house.gate, [sale.slug])
     assert facts is not None
     assert (facts.fenced, facts.seal) == (True, "")
+
+
+async def at_the_door(
+    state: dict[str, Any], method: str, path: str, body: bytes = b"", **headers: str
+) -> tuple[int, str]:
+    """One request to the API in this process. Returns the status, and the problem if there is one."""
+    headers |= {"host": "testserver", "authorization": f"Bearer {mint('ann')}"}
+    scope: Any = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        "state": state,
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await ShopDoor()(scope, receive, send)
+    return sent[0]["status"], json.loads(sent[1]["body"]).get("type", "").rpartition("#")[2]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_buyers_are_told_to_ask_again_while_a_gate_is_armed(
+    open_sale: OpenSale, house: House, loss: str
+) -> None:
+    """I5: no refusal for the owner of a promise who repeats the key, and never "no such order"."""
+    sale = open_sale()
+
+    async def visit() -> list[tuple[int, str]]:
+        """The same key, and an order that nobody knows: asked of a web process that has just started."""
+        turnstile, database = Turnstile(), Database()
+        state = {
+            "turnstile": turnstile,
+            "log": Acknowledgements(house.log),
+            "standings": Standings(turnstile, database),
+            "identity": Identity(),
+        }
+        place = {"idempotency_key": "k", "content_type": "application/json", "accept": "application/json"}
+        try:
+            return [
+                await at_the_door(
+                    state, "POST", f"/api/v1/sales/{sale.slug}/orders", b'{"quantity":1}', **place
+                ),
+                await at_the_door(state, "GET", f"/api/v1/orders/{uuid4()}"),
+            ]
+        finally:
+            await turnstile.close()
+            database.close()
+
+    away = [(503, "temporarily-unavailable")] * 2
+    assert await visit() == [(202, ""), (404, "order-not-found")]
+    LOSSES[loss](house.gate)
+    assert await visit() == away
+    house.gatekeeper.look()
+    assert await visit() == away, "the same while it is being armed"
 
 
 def test_a_closing_sale_is_not_closed_by_a_gate_that_has_fallen(open_sale: OpenSale, house: House) -> None:
