@@ -39,6 +39,10 @@ test-kafka: $(READY) ## what faces the broker, on real Apache Kafka (Java 17 and
 	@.ci/java
 	@FLUXGATE_TEST_KAFKA=apache $(BIN)/python -m pytest -m "(kafka or apache) and not browser" $(ARGS)
 
+.PHONY: simulate
+simulate: $(READY) ## SEEDS=2000 seeded days of faults per mode on virtual time, then every planted bug
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),2000) $(ARGS)
+
 .PHONY: chaos
 chaos: $(READY) ## kill tests on the real stack, and their broken twins (Java 17 and Maven; ARGS=--list)
 	@.ci/java
