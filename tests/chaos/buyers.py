@@ -11,6 +11,8 @@ import itertools
 import random
 import time
 from collections.abc import Coroutine
+from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -49,7 +51,8 @@ class Buyers:
     def __init__(self, loop: Loop, port: int, slug: str, most_units: int, patience: float) -> None:
         from orders.identity import mint
 
-        self._mint = mint
+        # Longer than the hour by which a shop's clock may be wrong.
+        self._mint = partial(mint, lifetime=timedelta(hours=3))
         self.history = History()
         self.rate = 0.0  # new buyers a second
         self.ceiling = float("inf")  # orders promised, at which nobody new comes

@@ -49,6 +49,7 @@ class Scenario:
     def sell(
         self, units: int, *, limit: int = 2, rate: float = 80, patience: float = 60.0, start: bool = True,
         workers: int = 2, consumers: int = 2, gatekeepers: int = 1, open_now: bool = True,
+        opens_in: float = -1,
     ) -> None:  # fmt: skip
         """Opens a sale of so many units and sends buyers; each asks for 1 to `limit` units."""
         from django.utils import timezone
@@ -60,7 +61,7 @@ class Scenario:
         now = timezone.now()
         product = Product.objects.create(sku="lamp", name="A lamp", stock=units)
         self.sale = Sale.objects.create(
-            slug="lamp", name="Lamp sale", product=product, opens_at=now - timedelta(seconds=1),
+            slug="lamp", name="Lamp sale", product=product, opens_at=now + timedelta(seconds=opens_in),
             closes_at=now + timedelta(hours=1), allotment=units, unit_price="19.90",
             limit_per_customer=limit, admission_rate=100_000, burst=100_000,
         )  # fmt: skip

@@ -2,8 +2,10 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -138,6 +140,17 @@ def _reads_nothing(claims: Any) -> None:
     claims.decode = broken
 
 
+def _clock(seconds: float) -> Patch:
+    """Not a guard: a machine whose clock is wrong. Clocks that only go forward are as they were."""
+
+    def broken(timezone: Any) -> None:
+        honest = time.time
+        time.time = lambda: honest() + seconds
+        timezone.now = lambda: datetime.now(UTC) + timedelta(seconds=seconds)
+
+    return broken
+
+
 def _change_claim(gate: Any, old: str, new: str) -> None:
     script = gate.script
 
@@ -173,4 +186,7 @@ TWINS: dict[str, dict[str, Patch]] = {
     "no-parking": {"orders.book": _no_parking},
     # Not a twin of a row: the bad release of the row `all-poison`.
     "bad-release": {"orders.claims": _reads_nothing},
+    # Nor these: the machines of the row `clocks`.
+    "hour-ahead": {"django.utils.timezone": _clock(3600)},
+    "hour-behind": {"django.utils.timezone": _clock(-3600)},
 }

@@ -54,3 +54,30 @@ def pause_and_resume(chaos: Scenario) -> None:
         if said.kind in (history.QUEUED, history.HELD) and not said.replayed and said.at < span[1]
     ]  # fmt: skip
     chaos.expect(not fresh, f"I7: {len(fresh)} units granted after pause had returned")
+
+
+@row("clocks", "clocks: web and gatekeeper an hour ahead, then behind; gate emptied each time", seconds=34)
+def clocks(chaos: Scenario) -> None:
+    """Redis alone says the time. Its own clock cannot be moved here, but in test_gate_model.py."""
+    chaos.site.environment |= chaos.broken("hour-ahead")
+    chaos.site.start()
+    chaos.sell(1500, rate=40, start=False, opens_in=3)
+    opens = time.monotonic() + chaos.sale.opens_at.timestamp() - time.time()
+    chaos.until_promised(20)
+    early = [said for said in chaos.buyers.history.between(0, opens) if said.at < opens and said.order_id]
+    chaos.expect(not early, f"{len(early)} units granted before the window")
+    _empty(chaos)
+    chaos.site.environment |= chaos.broken("hour-behind")
+    old, chaos.site.web = chaos.site.web, chaos.site.start_web()
+    old.end()
+    for gatekeeper in chaos.site.named("run_gatekeeper"):
+        gatekeeper.kill()
+    chaos.site.start_gatekeeper()
+    _empty(chaos)
+
+
+def _empty(chaos: Scenario) -> None:
+    chaos.until_promised(20)
+    with chaos.ground.gate_client() as client:
+        client.flushall()
+    chaos.selling_again()
