@@ -95,6 +95,9 @@ DATABASES = {
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
+            # A process that stands still in the middle of a transaction must not keep its rows locked:
+            # whoever takes its work over would wait as long as it does.
+            "options": "-c idle_in_transaction_session_timeout=10s",
         },
     }
 }
