@@ -55,6 +55,7 @@ class Buyers:
         self._mint = partial(mint, lifetime=timedelta(hours=3))
         self.history = History()
         self.rate = 0.0  # new buyers a second
+        self.keep_alive = True  # False: a new connection for each request
         self.ceiling = float("inf")  # orders promised, at which nobody new comes
         self._loop, self._port, self._slug = loop, port, slug
         self._most_units, self._patience = most_units, patience
@@ -209,10 +210,11 @@ class Buyers:
 
     def _request(self, attempt: Attempt) -> bytes:
         body = b'{"quantity":%d}' % attempt.quantity
+        connection = "" if self.keep_alive else "Connection: close\r\n"
         return (
             f"POST /api/v1/sales/{self._slug}/orders HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n"
             f"Authorization: Bearer {self._mint(attempt.customer)}\r\nIdempotency-Key: {attempt.key}\r\n"
-            f"{_HEADERS}Content-Length: {len(body)}\r\n\r\n"
+            f"{_HEADERS}{connection}Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
 
 

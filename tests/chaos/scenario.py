@@ -84,7 +84,8 @@ class Scenario:
 
     def broken(self, name: str) -> dict[str, str]:
         """The environment of a process in which this guard is taken out."""
-        return {"PYTHONPATH": str(Path(__file__).parent / "broken"), "FLUXGATE_TWIN": name}
+        names = name if self.twin in ("", name) else f"{name},{self.twin}"
+        return {"PYTHONPATH": str(Path(__file__).parent / "broken"), "FLUXGATE_TWIN": names}
 
     @property
     def promised(self) -> int:

@@ -63,6 +63,11 @@ class Process:
         """Whether it has ended by SIGKILL, as its crash point does."""
         return self._child.poll() == -signal.SIGKILL
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it stands still after SIGSTOP."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def signal(self, number: signal.Signals) -> None:
         """To the process alone: a gunicorn passes what matters on to its workers."""
         self._child.send_signal(number)

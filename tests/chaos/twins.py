@@ -24,10 +24,14 @@ twins(
         ("a record of a newer", "orders behind"),
     ),
     Twin("pause-in-database-only", "pause-and-resume", "pause does not tell the gate", ("I7",)),
-    Twin("no-drain", "deploy", "SIGTERM ends the web process at once", ("answers during",)),
+    Twin("no-drain", "deploy", "SIGTERM ends the web process at once", ("requests lost",)),
     Twin(
         "no-breaker", "log-down", "the log is believed to be there", ("unfit: buyers are told 503", "I2")
     ),
     Twin("no-gate-timeout", "gate-frozen", "the gate is waited for", ("hardly", "an answer", "buyers were")),
+    Twin(
+        "locks-for-ever", "consumer-zombie-in-transaction", "a transaction may stand still for ever",
+        ("unfit: the other one",),
+    ),
     Twin("no-parking", "poison", "a record that cannot be used raises", ("run_fulfillment ended", "unfit")),
 )  # fmt: skip

@@ -1,11 +1,13 @@
 """What each broken twin takes out: by twin, the module and what is done to it once it is imported."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -133,6 +135,23 @@ def _no_parking(book: Any) -> None:
     book.park = broken
 
 
+def _stops_in_its_third_transaction(book: Any) -> None:
+    """Not a guard: a machine that is paused at a bad moment."""
+    move_position = book.move_position
+    passages = count(1)
+
+    def broken(*arguments: Any) -> None:
+        move_position(*arguments)
+        if next(passages) == 3:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    book.move_position = broken
+
+
+def _transactions_stand_still(settings: Any) -> None:
+    del settings.DATABASES["default"]["OPTIONS"]["options"]
+
+
 def _reads_nothing(claims: Any) -> None:
     def broken(value: bytes | None) -> Any:
         raise claims.BadRecord("this release reads nothing")
@@ -183,10 +202,12 @@ TWINS: dict[str, dict[str, Patch]] = {
     "no-drain": {"uvicorn.server": _no_drain},
     "no-breaker": {"orders.log": _never_down},
     "no-gate-timeout": {"sales.turnstile": _wait_for_the_gate},
+    "locks-for-ever": {"fluxgate_site.settings": _transactions_stand_still},
     "no-parking": {"orders.book": _no_parking},
     # Not a twin of a row: the bad release of the row `all-poison`.
     "bad-release": {"orders.claims": _reads_nothing},
-    # Nor these: the machines of the row `clocks`.
+    # Nor these: the consumer of `consumer-zombie-in-transaction`, and the machines of the row `clocks`.
+    "stops-in-transaction": {"orders.book": _stops_in_its_third_transaction},
     "hour-ahead": {"django.utils.timezone": _clock(3600)},
     "hour-behind": {"django.utils.timezone": _clock(-3600)},
 }

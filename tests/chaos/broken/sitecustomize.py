@@ -1,4 +1,4 @@
-"""Takes one guard out of a process of the site, chosen by FLUXGATE_TWIN: for the broken twins alone.
+"""Takes one guard out of a process of the site, named by FLUXGATE_TWIN: for the broken twins alone.
 
 Python imports a module of this name by itself when its folder stands on PYTHONPATH. Nothing in the
 shipped code knows of it: each guard is replaced at the moment its module has been imported.
@@ -13,7 +13,8 @@ from types import ModuleType
 
 import guards
 
-_patches = guards.TWINS[os.environ["FLUXGATE_TWIN"]]
+_chosen = [guards.TWINS[name] for name in os.environ["FLUXGATE_TWIN"].split(",")]
+_patched = {module for patches in _chosen for module in patches}
 
 
 class _Patched(importlib.abc.Loader):
@@ -25,14 +26,16 @@ class _Patched(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        _patches[self._name](module)
+        for patches in _chosen:
+            if self._name in patches:
+                patches[self._name](module)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name not in _patches:
+        if name not in _patched:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:

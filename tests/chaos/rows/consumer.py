@@ -67,6 +67,26 @@ def consumer_zombie(chaos: Scenario) -> None:
     chaos.written_again()
 
 
+@row(
+    "consumer-zombie-in-transaction",
+    "consumer: SIGSTOP in the middle of its transaction, beyond its session",
+    seconds=36,
+)
+def consumer_zombie_in_transaction(chaos: Scenario) -> None:
+    """It keeps the locks of position and sale for as long as PostgreSQL believes in its connection."""
+    chaos.sell(1500, rate=40, consumers=0)
+    zombie = chaos.site.start_consumer(**chaos.broken("stops-in-transaction"))
+    chaos.until(lambda: zombie.stopped, "the consumer stops in its transaction", 20)
+    known = chaos.written()
+    chaos.site.start_consumer()
+    chaos.until_promised(20)
+    chaos.until(partial(_more_than, chaos, known), "the other one has taken over", 30)
+    chaos.written_again()
+    zombie.go_on()
+    chaos.until_promised(20)
+    chaos.written_again()
+
+
 @row("poison", "log: 40 records that nobody can read, between the claims", seconds=12)
 def poison(chaos: Scenario) -> None:
     chaos.sell(1000, rate=100)
