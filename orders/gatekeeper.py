@@ -40,6 +40,7 @@ LOOK_SECONDS = 0.5
 MARGIN_SECONDS = 0.5
 # A barrier that fulfillment has not met for so long may have been lost with the log's tail.
 REPEAT_SECONDS = 10.0
+REST_SECONDS = 4.0  # of a gatekeeper that was overtaken: more than an arming takes
 LONGEST_PAUSE_SECONDS = 30.0  # between two tries of an arming that goes wrong
 POOL = 0  # a sale has one pool until it outgrows a machine
 _TURNS = 5  # how often an operator may come in between before we start over
@@ -169,6 +170,11 @@ class Gatekeeper:
                 self._pauses.pop(rearming.sale.id, None)
                 metrics.rearming_seconds.observe(time.monotonic() - rearming.begun_at)
                 logger.info("gate armed again", sale=rearming.sale.slug, epoch=rearming.sale.epoch)
+            elif gate.epoch(self._client, rearming.sale.id, POOL) > rearming.sale.epoch:
+                # Somebody else is at it. Two who overtake each other in turns would never end; how long
+                # each of them rests depends on its epoch, so that one comes through.
+                pause = REST_SECONDS * (1 + rearming.sale.epoch % 100 / 100)
+                self._pauses[rearming.sale.id] = _Pause(time.monotonic() + pause, LOOK_SECONDS)
         elif rearming.barrier_at is not None and time.monotonic() - rearming.barrier_at > REPEAT_SECONDS:
             # With all that the gate shows as held: what was lost with the barrier may be among it.
             rearming.held, rearming.barrier_at = None, None

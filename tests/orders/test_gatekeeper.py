@@ -415,6 +415,21 @@ def test_a_gatekeeper_that_was_overtaken_cannot_open(open_sale: Callable[..., Sa
     assert gate_module.epoch(house.gate, sale.id) > slow.arming.epoch
 
 
+def test_two_who_both_believe_they_lead_come_to_an_end(open_sale: Callable[..., Sale], house: House) -> None:
+    """A pooler that shares sessions: the lock says nothing, they overtake each other, but not for ever."""
+    sale = open_sale()
+    other = Gatekeeper(house.gate, house.log)
+    LOSSES["wiped"](house.gate)
+    deadline = time.monotonic() + 30
+    house.gatekeeper.step()
+    while fence.fallen(house.gate, [Sale.objects.get(pk=sale.pk)]):
+        for each in (house.gatekeeper, other):
+            each.step()
+            house.consumer.step(0.02)
+        assert time.monotonic() < deadline, "they never end"
+    assert attempt(sale, "ann").verdict is Verdict.CLAIMED
+
+
 def test_a_database_that_forgot_an_arming_does_not_bring_its_barrier_back_over_us(
     open_sale: Callable[..., Sale], house: House
 ) -> None:
