@@ -264,6 +264,16 @@ def test_an_epoch_is_above_that_of_the_gate(open_sale: OpenSale, house: House) -
     assert epoch_of(sale) == image_of(house, sale).epoch > ahead
 
 
+def test_an_epoch_is_above_that_of_the_sale(open_sale: OpenSale, house: House) -> None:
+    """Redis is wiped, and the clock has been set back since the last arming."""
+    sale = open_sale()
+    ahead = sale.epoch + 3_600_000
+    Sale.objects.filter(pk=sale.pk).update(epoch=ahead)
+    house.gate.flushall()
+    house.rearm(sale)
+    assert epoch_of(sale) == image_of(house, sale).epoch > ahead
+
+
 def test_a_gate_that_follows_does_not_overtake_an_operator(
     open_sale: OpenSale, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
