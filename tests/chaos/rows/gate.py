@@ -80,14 +80,16 @@ def gate_sigkill(chaos: Scenario) -> None:
     chaos.selling_again()
 
 
-@row("gate-aof-cut", "gate: kill -9, back with the last third of its append-only file cut off", seconds=18)
+@row("gate-aof-cut", "gate: kill -9, back with the last third of this sale cut off its file", seconds=18)
 def gate_aof_cut(chaos: Scenario) -> None:
     chaos.sell(1500, rate=60)
+    chaos.until_promised(10)
+    armed = chaos.ground.aof().stat().st_size
     chaos.until_promised(150)
     chaos.ground.kill("gate")
     file = chaos.ground.aof()
     with file.open("r+b") as cut:
-        cut.truncate(file.stat().st_size * 2 // 3)
+        cut.truncate(armed + (file.stat().st_size - armed) * 2 // 3)
     chaos.ground.up()
     chaos.selling_again()
 
