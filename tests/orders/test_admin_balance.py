@@ -21,7 +21,7 @@ from tests.orders.records import take
 from tests.running_site import free_port
 from tests.waitingroom.visitor import DESKTOP, PATIENCE_MS, PHONE, Visitor
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.kafka]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture

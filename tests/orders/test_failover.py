@@ -17,7 +17,7 @@ from tests.orders.test_gatekeeper import House, attempt
 from tests.running_site import eventually
 from tests.sentinel import SentinelCluster
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.kafka]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture

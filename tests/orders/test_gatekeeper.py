@@ -28,7 +28,7 @@ from sales.turnstile import Answer, Attempt, Turnstile
 from tests.orders.records import cancel_of, take
 from tests.running_site import eventually
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.kafka]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 Lose = Callable[[redis.Redis], Any]
 LOSSES: dict[str, Lose] = {

@@ -33,7 +33,7 @@ from tests.orders.test_placing import ScriptedLog
 from tests.running_site import eventually
 
 __all__ = ["_clean", "_quick", "house"]  # fixtures
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.kafka]
+pytestmark = pytest.mark.django_db(transaction=True)
 OpenSale = Callable[..., Sale]
 
 

@@ -20,7 +20,7 @@ from sales.models import Sale, SaleState
 from tests.orders.records import take
 from tests.running_site import eventually, free_port, start
 
-pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 Run = Callable[..., "subprocess.Popen[bytes]"]
 
