@@ -134,7 +134,7 @@ BUGS: dict[str, Bug] = {
     ),
     "promise-after-the-deadline": Bug(
         python(placing, "place", "in_time = loop.time() < deadline", "in_time = True"),
-        ("everything",),
+        ("standstill", "everything"),
         "a process that stood still promises what a barrier has overtaken",
     ),
     "key-after-stock": Bug(
@@ -157,7 +157,7 @@ BUGS: dict[str, Bug] = {
     ),
     "no-epoch-in-the-script": Bug(
         lua("claim", ("if gate[1] ~= EPOCH then return redis.error_reply('FENCED epoch') end", "")),
-        ("redis", "everything"),
+        ("redis", "standstill"),
         "an old seal opens the new gate",
     ),
     "keyed-by-order": Bug(
@@ -182,12 +182,12 @@ BUGS: dict[str, Bug] = {
     ),
     "no-wait-before-the-barrier": Bug(
         attribute(gatekeeper, "MARGIN_SECONDS", lambda world, seconds: -1000.0),
-        ("everything", "redis"),
+        ("standstill", "everything"),
         "the barrier overtakes claims that are being promised",
     ),
     "barrier-not-awaited": Bug(
         _NOT_AWAITED,
-        ("redis", "everything"),
+        ("standstill", "everything"),
         "the gate is loaded before fulfillment has passed the barrier",
     ),
     "no-barrier": Bug(
@@ -195,12 +195,12 @@ BUGS: dict[str, Bug] = {
             _NOT_AWAITED,
             python(gatekeeper.Gatekeeper, "_append", "self._send(rearming, sale.id, barrier)", "pass"),
         ),
-        ("redis", "everything"),
+        ("standstill", "everything"),
         "nothing parts the claims of two armings in the log",
     ),
     "stale-claims-kept": Bug(
         python(sifting, "sift", "message.epoch < reached[message.sale_id, message.pool]", "False"),
-        ("everything", "redis"),
+        ("standstill", "everything"),
         "claims behind the barrier become orders that the gate does not know of",
     ),
     "only-confirmed-keys-loaded": Bug(
@@ -215,7 +215,7 @@ BUGS: dict[str, Bug] = {
     ),
     "queued-whatever-epoch": Bug(
         lua("settle", ("(epoch == '' or of == epoch)", "true")),
-        ("everything",),
+        ("standstill", "everything"),
         "an old acknowledgement speaks for a new claim of the same key",
     ),
     "released-twice": Bug(

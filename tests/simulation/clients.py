@@ -25,7 +25,7 @@ from tests.simulation.web import AGAIN, UNKNOWN, Answer
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-CLIENT_SECONDS = 4.0  # after which a browser gives an answer up
+CLIENT_SECONDS = (4.0, 4.0, 15.0)  # after which a browser gives an answer up: most are impatient
 
 
 @dataclass
@@ -126,7 +126,7 @@ class Clients:
         return UNKNOWN
 
     def ask(self, wish: Wish, what: str) -> Answer:
-        """One request to one of the web processes; UNKNOWN after CLIENT_SECONDS."""
+        """One request to one of the web processes; UNKNOWN after one of CLIENT_SECONDS."""
         world = self._world
         process = world.scheduler.current
         assert isinstance(process, SyncProcess)
@@ -154,7 +154,7 @@ class Clients:
 
             world.scheduler.after(delay, arrive)
 
-        answer = process.wait(begin, CLIENT_SECONDS) or UNKNOWN
+        answer = process.wait(begin, world.rng.choice(CLIENT_SECONDS)) or UNKNOWN
         if answer is UNKNOWN:
             for hang in hang_up:
                 hang()

@@ -273,6 +273,8 @@ class LeadershipTwin:
             self._ask_at = now + ASK_SECONDS
             session = self._session = self._session or Session(self._database.server.term)
             try:
+                if session.term != self._database.server.term:
+                    raise OperationalError("terminating connection due to administrator command")
                 self._leads = self._database.ask(lambda tables: self._database.server.lead(session))
             except (OperationalError, InterfaceError):
                 self._database.disconnect()

@@ -1,10 +1,10 @@
 """What goes wrong, and when: each mode is a bag of faults, from which a seed draws a plan."""
 
-import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tests.simulation.network import Server, Weather
+from tests.simulation import mishaps
+from tests.simulation.mishaps import Fault
+from tests.simulation.network import Weather
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -12,250 +12,56 @@ if TYPE_CHECKING:
 BEGIN, END = 0.8, 9.0  # faults begin in this span, in virtual seconds
 HEALED = 10.0  # from here on nothing new goes wrong
 
-Fault = Callable[["World", random.Random], None]
 
-
-def after(world: "World", seconds: float, action: Callable[[], None], text: str) -> None:
-    def act() -> None:
-        world.note(f"FAULT {text}")
-        action()
-
-    world.scheduler.after(seconds, act)
-
-
-def _weather(world: "World", rng: random.Random) -> None:
-    """A wire is bad for a while."""
-    server = rng.choice([world.redis, world.redis, world.books, world.broker])
-    weather = Weather(
-        lost_request=rng.choice([0, 0.02, 0.1]),
-        lost_reply=rng.choice([0, 0.05, 0.2]),
-        reset=rng.choice([0, 0.05]),
-        slow=rng.choice([0, 0.2, 0.5]),
-        slowest=rng.choice([0.1, 0.4, 3.0]),
-    )
-    server.weather = weather
-    world.note(f"FAULT weather of {server.name}: {weather}")
-    after(world, rng.uniform(0.5, 4), lambda: _calm(server), f"{server.name} calm")
-
-
-def _calm(server: Server) -> None:
-    server.weather = Weather()
-
-
-def _cut(world: "World", rng: random.Random) -> None:
-    """One process cannot reach one server for a while."""
-    server = rng.choice([world.redis, world.books, world.broker])
-    name = rng.choice([web.process.name for web in world.webs] + [p.name for p in world.daemons.values()])
-    server.unreachable_from.add(name)
-    world.note(f"FAULT {name} is cut off from {server.name}")
-    after(
-        world,
-        rng.uniform(0.5, 8),
-        lambda: server.unreachable_from.discard(name),
-        f"{name} reaches {server.name}",
-    )
-
-
-def _clients(world: "World", rng: random.Random) -> None:
-    """Browsers lose requests and answers."""
-    world.client_loss = rng.choice([0.1, 0.3])
-    world.note(f"FAULT clients lose {world.client_loss}")
-
-    def calm() -> None:
-        world.client_loss = 0.0
-
-    after(world, rng.uniform(1, 5), calm, "clients calm")
-
-
-def _kill(world: "World", rng: random.Random) -> None:
-    name = rng.choice(["web", "web", "consumer", "consumer", "gatekeeper", "gatekeeper", "operator"])
-    what = rng.choice(["kill", "kill", "kill after"])
-    world.striking.append(world.strike_of(name, rng.randint(0, 60 if name != "operator" else 10), what))
-
-
-def _freeze(world: "World", rng: random.Random) -> None:
-    name = rng.choice(["web", "web", "consumer", "gatekeeper", "operator"])
-    seconds = rng.choice([rng.uniform(0.3, 2), rng.uniform(2, 14)])
-    world.striking.append(
-        world.strike_of(name, rng.randint(0, 60 if name != "operator" else 10), "freeze", seconds)
-    )
-
-
-def _crash_point(world: "World", rng: random.Random) -> None:
-    """A process dies or stands still at one of its named crash points."""
-    name, point = rng.choice(
-        [("web", "place."), ("web", "place."), ("gatekeeper", "rearm."), ("gatekeeper", "sweep."),
-         ("consumer", "fulfill."), ("consumer", "consume.")]
-    )  # fmt: skip
-    what, seconds = rng.choice([("kill", 0.0), ("freeze", rng.uniform(0.3, 10))])
-    world.striking.append(world.strike_of(name, rng.randint(0, 12), what, seconds, point))
-
-
-def _stall(world: "World", rng: random.Random) -> None:
-    """A web process stands still between the gate and the log, and the gate is lost meanwhile."""
-    seconds = rng.choice([rng.uniform(0.5, 1.9), rng.uniform(3, 9)])
-    lose = rng.choice([_restart, _failover, _flush])
-    point = rng.choice(["place.after-gate", "place.after-gate", "place.after-append"])
-
-    def then() -> None:
-        world.scheduler.after(rng.uniform(0.01, 0.5), lose, world, rng)
-        if seconds > 3 and rng.random() < 0.5:  # and who is asked instead dies at the same place
-            world.scheduler.after(
-                1.0, world.striking.append, world.strike_of("web", 0, "kill", 0.0, "place.after-gate")
-            )
-
-    world.striking.append(world.strike_of("web", rng.randint(0, 6), "freeze", seconds, point, then))
-
-
-def _down(server: str) -> Fault:
-    def fault(world: "World", rng: random.Random) -> None:
-        target = getattr(world, server)
-        seconds = rng.choice([0.2, 1.0, 4.0]) * rng.random()
-        down, up = (
-            (target.go_down, target.come_up)
-            if server == "broker"
-            else (lambda: _up(target, False), lambda: _up(target, True))
-        )
-        down()
-        world.note(f"FAULT {target.name} down for {seconds:.1f} s")
-        after(world, seconds, up, f"{target.name} up")
-
-    return fault
-
-
-def _up(server: Server, up: bool) -> None:
-    server.up = up
-
-
-def _frozen(server: str) -> Fault:
-    def fault(world: "World", rng: random.Random) -> None:
-        target: Server = getattr(world, server)
-        seconds = rng.choice([0.3, 2.5, 6.0]) * rng.random()
-        target.freeze()
-        world.note(f"FAULT {target.name} frozen for {seconds:.1f} s")
-        after(world, seconds, target.go_on, f"{target.name} goes on")
-
-    return fault
-
-
-def _restart(world: "World", rng: random.Random, keep: str = "") -> None:
-    """Redis restarts: empty, or from its append-only file without the last part of it."""
-    node = world.redis.master
-    keep = keep or rng.choice(["nothing", "all", "cut", "cut"])
-    journal = {"nothing": [], "all": node.journal, "cut": _until(world, rng.uniform(0, 2.0))}[keep]
-    lost = len(node.journal) - len(journal)
-    node.replay(journal)
-    node.scripts, node.replication_id = {}, world.replication_id()
-    world.redis.up = False
-    world.note(f"FAULT {node.name} restarts with {keep}, {lost} writes lost")
-    after(world, rng.uniform(0.05, 1.5), lambda: _up(world.redis, True), f"{node.name} up")
-
-
-def _failover(world: "World", rng: random.Random) -> None:
-    """The replica takes over with what it has received, without scripts; perhaps the old one comes back."""
-    _promote(world, rng.choice([0, 0.02, 0.5, 2.0]) * rng.random())
-    if rng.random() < 0.5:
-        seconds = rng.choice([0.05, 0.3, 2.0, 5.0]) * rng.random()
-        world.scheduler.after(seconds, _promote, world, rng.choice([0, 0.02, 0.5]) * rng.random())
-
-
-def _promote(world: "World", lag: float) -> None:
-    old = world.redis.master
-    new = world.nodes[1 - world.nodes.index(old)]
-    new.replay(_until(world, lag))
-    new.replication_id = world.replication_id()
-    world.redis.master = new
-    world.note(f"FAULT failover to {new.name}, {len(old.journal) - len(new.journal)} writes behind")
-
-
-def _until(world: "World", seconds: float) -> list[Any]:
-    """The journal of the master without what it has written within the last so many seconds."""
-    since = world.scheduler.now - seconds
-    return [entry for entry in world.redis.master.journal if entry[0] <= since]
-
-
-def _flush(world: "World", rng: random.Random) -> None:
-    world.redis.master.execute("FLUSHALL")
-    world.note("FAULT FLUSHALL")
-
-
-def _full(world: "World", rng: random.Random) -> None:
-    node = world.redis.master
-    node.full = True
-    world.note("FAULT redis is full")
-
-    def room() -> None:
-        node.full = False
-
-    after(world, rng.uniform(0.5, 3), room, "redis has room again")
-
-
-def _clock(world: "World", rng: random.Random) -> None:
-    """Redis' clock is set, by seconds or by an hour."""
-    step = rng.choice([-3600.0, -2.0, -0.5, 0.5, 2.0, 3600.0])
-    world.clock_step["redis"] += step
-    world.note(f"FAULT redis' clock steps by {step}")
-
-
-def _sessions(world: "World", rng: random.Random) -> None:
-    world.books.restart()
-    world.note("FAULT postgresql ends every session")
-
-
-def _database_failover(world: "World", rng: random.Random) -> None:
-    lost = world.books.restart(rng.choice([0, 1, 2, 4, 8]))
-    world.commits_lost += lost
-    world.note(f"FAULT postgresql fails over, {lost} commits lost")
-    world.books.up = False
-    after(world, rng.uniform(0.1, 2), lambda: _up(world.books, True), "postgresql up")
-
-
-def _lost_tail(world: "World", rng: random.Random) -> None:
-    """Kafka's acknowledged tail is gone."""
-    for partition in range(len(world.broker.partitions)):
-        lost = world.broker.lose_tail(partition, rng.choice([0, 1, 2, 4]))
-        if lost:
-            world.tails_lost += lost
-            world.note(f"FAULT kafka loses {lost} records of partition {partition}")
-
-
-def _split(world: "World", rng: random.Random) -> None:
-    """A replica is promoted while some still talk to the master of before, which goes on granting."""
-    old = world.redis.master
-    _promote(world, rng.choice([0, 0.02, 0.5]) * rng.random())
-    everybody = [web.process.name for web in world.webs] + [p.name for p in world.daemons.values()]
-    deluded = [name for name in everybody if rng.random() < 0.4 and "consumer" not in name]
-    world.redis.deluded = dict.fromkeys(deluded, old)
-    world.note(f"FAULT split brain: {deluded} still talk to {old.name}")
-    after(world, rng.uniform(0.5, 6), world.redis.deluded.clear, "one redis again")
-
-
-NETWORK: list[Fault] = [_weather, _weather, _weather, _cut, _clients]
-CRASHES: list[Fault] = [_kill, _kill, _freeze, _crash_point]
+NETWORK: list[Fault] = [mishaps.weather, mishaps.weather, mishaps.weather, mishaps.cut, mishaps.clients]
+CRASHES: list[Fault] = [mishaps.kill, mishaps.kill, mishaps.freeze, mishaps.crash_point]
 REDIS: list[Fault] = [
-    _restart,
-    _restart,
-    _failover,
-    _failover,
-    _flush,
-    _full,
-    _down("redis"),
-    _frozen("redis"),
-    _clock,
+    mishaps.restart,
+    mishaps.restart,
+    mishaps.failover,
+    mishaps.failover,
+    mishaps.flush,
+    mishaps.full,
+    mishaps.down("redis"),
+    mishaps.frozen("redis"),
+    mishaps.clock,
 ]
-DATABASE: list[Fault] = [_database_failover, _database_failover, _sessions, _down("books"), _frozen("books")]
-LOG: list[Fault] = [_down("broker"), _frozen("broker")]
+DATABASE: list[Fault] = [
+    mishaps.database_failover,
+    mishaps.database_failover,
+    mishaps.sessions,
+    mishaps.down("books"),
+    mishaps.frozen("books"),
+]
+LOG: list[Fault] = [mishaps.down("broker"), mishaps.frozen("broker")]
 
 # What a mode draws from, and how many faults at most.
 MODES: dict[str, tuple[list[Fault], int]] = {
     "calm": ([], 0),
     "network": (NETWORK, 6),
     "crashes": (CRASHES, 6),
-    "redis": ([*REDIS, *REDIS, _stall, _stall, _kill, _freeze, _clients], 4),
-    "database": ([*DATABASE, _kill, _clients], 5),
-    "log": ([*LOG, *LOG, _lost_tail, _lost_tail, _kill, _weather], 4),
-    "everything": ([*NETWORK, *CRASHES, *REDIS, *DATABASE, *LOG, _stall, _stall], 8),
-    "splitbrain": ([_split, _split, _kill, _weather, _freeze], 4),
+    "redis": (
+        [*REDIS, *REDIS, mishaps.stall, mishaps.stall, mishaps.kill, mishaps.freeze, mishaps.clients],
+        4,
+    ),
+    "standstill": (
+        [
+            mishaps.stall,
+            mishaps.stall,
+            mishaps.stall,
+            mishaps.late,
+            mishaps.late,
+            mishaps.freeze,
+            mishaps.crash_point,
+            mishaps.frozen("broker"),
+            mishaps.restart,
+        ],
+        3,
+    ),
+    "database": ([*DATABASE, mishaps.kill, mishaps.clients], 5),
+    "log": ([*LOG, *LOG, mishaps.lost_tail, mishaps.lost_tail, mishaps.kill, mishaps.weather], 4),
+    "everything": ([*NETWORK, *CRASHES, *REDIS, *DATABASE, *LOG, mishaps.stall, mishaps.stall], 8),
+    "splitbrain": ([mishaps.split, mishaps.split, mishaps.kill, mishaps.weather, mishaps.freeze], 4),
 }
 
 

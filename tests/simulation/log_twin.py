@@ -117,7 +117,9 @@ class ProducerTwin:
 
     def _leave(self, sending: _Sending) -> None:
         """The record leaves the process: not while it is frozen, and perhaps not when it has died."""
-        if self._process.alive:
+        if self._process.alive and self._process.frozen and self._process.threads:
+            self._send(sending)
+        elif self._process.alive:
             self._process.enter(self._send, sending)
         elif not self._cut and self._rng.random() < 0.5:
             self._send(sending)

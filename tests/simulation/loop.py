@@ -73,7 +73,7 @@ class Process:
 
     def __init__(self, scheduler: Scheduler, name: str) -> None:
         self.scheduler, self.name = scheduler, name
-        self.alive, self.frozen = True, False
+        self.alive, self.frozen, self.threads = True, False, False
         self.operations = 0
         self.strike: Callable[[Process, str], str] = lambda process, wire: ""
         self.on_death: list[Callable[[], None]] = []
@@ -100,9 +100,10 @@ class Process:
         finally:
             self.scheduler.current = before
 
-    def freeze(self, seconds: float) -> None:
+    def freeze(self, seconds: float, *, threads: bool = False) -> None:
+        """Stands still (SIGSTOP); with `threads` only its Python does, and what librdkafka does goes on."""
         if self.alive and not self.frozen:
-            self.frozen = True
+            self.frozen, self.threads = True, threads
             self.scheduler.after(seconds, self._thaw)
 
     def _thaw(self) -> None:

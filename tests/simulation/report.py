@@ -17,7 +17,7 @@ from tests.simulation.faults import MODES
 from tests.simulation.simulate import Run
 
 CHUNK = 25  # seeds that a worker process takes at a time
-BUG_SEEDS = 600  # after so many seeds a planted bug counts as not caught
+BUG_SEEDS = 1500  # after so many seeds a planted bug counts as not caught
 
 
 class Seed(NamedTuple):

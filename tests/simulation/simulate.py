@@ -128,6 +128,8 @@ class Run:
             return f"the gate of {sale.slug} is {gate.get('state')}, the sale {sale.state}"
         if node.data.get(keys.pending) or int(gate["held"]) or int(gate["queued"]):
             return f"{sale.slug}: {gate['held']} held, {gate['queued']} queued"
+        if int(gate["remaining"]) != sale.allotment - sale.sold:
+            return f"{sale.slug}: {gate['remaining']} units remain in the gate, {sale.sold} are sold"
         return ""
 
     def _watch_held(self) -> None:

@@ -36,10 +36,10 @@ class Strike:
 
     name: str
     to_go: int
-    what: str  # kill | kill after (with the reply) | freeze
+    what: str  # kill | kill after (with the reply) | freeze | stall (its threads go on)
     seconds: float = 0.0
     wire: str = ""
-    then: Callable[[], None] = lambda: None
+    then: Callable[[Process], None] = lambda process: None
 
 
 class World:
@@ -173,9 +173,9 @@ class World:
             self.note(f"FAULT {strike.what} {process.name} at {wire}{length}")
             if strike.what == "kill":
                 process.kill()
-            elif strike.what == "freeze":
-                process.freeze(strike.seconds)
-            strike.then()
+            elif strike.what in ("freeze", "stall"):
+                process.freeze(strike.seconds, threads=strike.what == "stall")
+            strike.then(process)
             return strike.what
         return ""
 
