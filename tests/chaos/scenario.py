@@ -131,7 +131,9 @@ class Scenario:
         if self._comes_true(lambda: self.buyers.history.fresh_asked > healed, seconds):
             self._recovered(self.buyers.history.last_fresh - healed, "to sell")
         else:
-            self.violations.append(f"I8: nobody is promised a unit {seconds:.0f} s after the fault is over")
+            self.violations.append(
+                f"I8: nobody is promised a unit {self._patience(seconds):.0f} s after the fault is over"
+            )
 
     def written_again(self, seconds: float = 60.0) -> None:
         """Waits until everything promised by now has its row: the time to recover."""
@@ -143,7 +145,9 @@ class Scenario:
         if self._comes_true(lambda: books.have_rows(wanted), seconds):
             self._recovered(time.monotonic() - healed, "to write")
         else:
-            self.violations.append(f"I3: promises have no row {seconds:.0f} s after the fault is over")
+            self.violations.append(
+                f"I3: promises have no row {self._patience(seconds):.0f} s after the fault is over"
+            )
 
     def _comes_true(self, question: Callable[[], bool], seconds: float) -> bool:
         deadline = time.monotonic() + self._patience(seconds)
