@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: runs the rows and the broken twins, a line each; ends with 0 when all is well."""
 
 import argparse
+import signal
 import sys
 import time
 
@@ -13,6 +14,8 @@ assert rows, all_twins
 
 
 def main() -> int:
+    # A shell that has started us in the background made us deaf to it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     options = _options()
     if options.list:
         print("\n".join(table.listing()))

@@ -14,7 +14,7 @@ import pytest
 import redis
 from django.conf import settings as django_settings
 
-from orders import claims, comparison, consumer, lag, repair, repair_book
+from orders import claims, comparison, lag, partition, repair, repair_book
 from orders.book import Source
 from orders.consumer import Consumer, LogShorter
 from orders.gatekeeper import Gatekeeper
@@ -219,7 +219,7 @@ def test_a_position_beyond_the_end_goes_back_and_nothing_below_it_is_lost(
     start: Callable[[], Consumer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(consumer, "QUIET_SECONDS", 1.0)
+    monkeypatch.setattr(partition, "QUIET_SECONDS", 1.0)
     since = take(sale, 2)
     append(kafka_log, *since)  # appended after the tail was lost, below the old position
     queue(gate, sale, *since)

@@ -210,6 +210,7 @@ def test_a_drain_with_a_frozen_postgresql_gives_up_as_well(
     sale = open_sale(allotment=10)
     append(kafka_log, sale, take(sale, 1))
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # ours is meant to stand still
         cursor.execute("LOCK TABLE orders_position IN EXCLUSIVE MODE")  # no answer, as from a frozen server
         code, out = run("--drain", program=IMPATIENT).end()
     assert code == 1
