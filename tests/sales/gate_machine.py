@@ -164,9 +164,7 @@ class GateMachine(RuleBasedStateMachine):
         if step == "shut":
             self._shut(data.draw(st.sampled_from([epoch, self._epoch(-1)])))
         elif step == "build":
-            told = fence.build(self.client, self.sale, self._arming(epoch))
-            assert told == (self.model.arm(epoch) == "armed")
-            self.reached.add(f"arm {told}")
+            self._build(epoch)
         elif step == "load" and (gate is None or gate.built):
             orders = list(self.book.values())
             self._load(epoch, data.draw(st.permutations(orders)) if orders else [])
@@ -296,10 +294,15 @@ class GateMachine(RuleBasedStateMachine):
         if not rules.opens_at <= self.model.now < rules.closes_at:
             self.wait(("to", NOON))
 
+    def _build(self, epoch: int) -> None:
+        told = fence.build(self.client, self.sale, self._arming(epoch))
+        assert told == (self.model.arm(epoch) == "armed")
+        self.reached.add(f"arm {told}")
+
     def _rearm(self, state: str = "open", again: bool = False) -> None:
         epoch = self._epoch(-1)
         self._shut(epoch)
-        assert fence.build(self.client, self.sale, self._arming(epoch)) == (self.model.arm(epoch) == "armed")
+        self._build(epoch)
         for _ in range(1 + again):  # a chunk may come twice
             self._load(epoch, list(self.book.values()))
         self._seal(epoch)
