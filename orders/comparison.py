@@ -18,7 +18,7 @@ from orders import repair_book
 from orders.balance import ClaimsBook
 from orders.models import OrderState
 from sales import gate
-from sales.gate import ClaimLetter, GateClaim
+from sales.gate import POOL, ClaimLetter, GateClaim
 from sales.models import Sale
 
 CHUNK = 1000  # claims a call: about a millisecond of the gate's time
@@ -27,7 +27,6 @@ SUSPECTS = 50_000
 SECOND_LOOK_SECONDS = 1.0
 # I8: no claim stays held for so long while the log is up.
 LATE_SECONDS = 30.0
-POOL = 0
 
 ReadToTheEnd = Callable[[], bool]
 Item = TypeVar("Item")

@@ -32,6 +32,7 @@ from orders.log import Log, LogUnavailable
 from orders.sweeper import claim_of
 from sales import crashpoints, directory, fence, gate
 from sales.fence import GATE_STATE, Arming
+from sales.gate import POOL
 from sales.models import Sale
 from sales.topic import partition_of
 
@@ -42,7 +43,6 @@ MARGIN_SECONDS = 0.5
 REPEAT_SECONDS = 10.0
 REST_SECONDS = 4.0  # of a gatekeeper that was overtaken: more than an arming takes
 LONGEST_PAUSE_SECONDS = 30.0  # between two tries of an arming that goes wrong
-POOL = 0  # a sale has one pool until it outgrows a machine
 _TURNS = 5  # how often an operator may come in between before we start over
 logger = structlog.get_logger(__name__)
 

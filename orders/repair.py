@@ -18,12 +18,13 @@ from django.conf import settings
 from orders import claims, lag, repair_book
 from orders.balance import Balance, many
 from orders.book import Source
-from orders.comparison import POOL, Comparison, Kind, Stray
+from orders.comparison import Comparison, Kind, Stray
 from orders.log import Log, LogUnavailable
 from orders.reconciliation import comparable, read_to_the_end
 from orders.sweeper import claim_of
 from sales import fence, gate
 from sales.fence import Arming
+from sales.gate import POOL
 from sales.models import Sale
 from sales.topic import TopicUnavailable, incarnation, partition_of
 

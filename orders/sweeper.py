@@ -19,13 +19,13 @@ from django.conf import settings
 from orders import book, claims, epochs, metrics
 from orders.log import Log, LogUnavailable
 from sales import crashpoints, gate
+from sales.gate import POOL
 from sales.models import Sale
 from sales.topic import partition_of
 
 EVERY_SECONDS = 1.0
 # Per pool and sweep; a bigger backlog is worked off without waiting in between.
 LIMIT = 1000
-POOL = 0  # a sale has one pool until it outgrows a machine
 logger = structlog.get_logger(__name__)
 
 

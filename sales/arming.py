@@ -18,10 +18,9 @@ from django.utils import timezone
 
 from sales import directory, fence, gate, topic
 from sales.fence import Arming
-from sales.gate import GateUnreachable, Image, connect, image, reaching
+from sales.gate import POOL, GateUnreachable, Image, connect, image, reaching
 from sales.models import Product, Sale, SaleEvent, SaleState
 
-POOL = 0  # a sale has one pool until it outgrows a machine
 _NOT_ARMED = [SaleState.DRAFT, SaleState.SCHEDULED]
 _GATE_GONE = "The gate of this sale does not stand: nothing sells until the gatekeeper has armed it again."
 

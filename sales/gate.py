@@ -21,6 +21,7 @@ from redis.retry import Retry
 from sales import redis_urls
 
 _UNIX = datetime.fromtimestamp(0, UTC)
+POOL = 0  # a sale has one pool until it outgrows a machine
 _LUA = Path(__file__).parent / "lua"
 _CHUNK = 1000
 Id = TypeVar("Id", UUID, str)
