@@ -178,6 +178,12 @@ class Clients:
             arming.open_sale(sale, actor="operator")
         self._world.note("sales open")
 
+    def pause_now(self, seconds: float) -> None:
+        """The operator pauses a sale for so long, unless he has other things to do."""
+        if not self.agenda and not self._paused_at:
+            sale_id, now = self._world.rng.choice(self._world.sale_ids), self._world.scheduler.now
+            self.agenda = [("pause", sale_id, now), ("resume", sale_id, now + seconds)]
+
     def operate(self) -> None:
         """Works the agenda off, each step until it has succeeded; goes on there after a crash."""
         world = self._world
@@ -205,7 +211,7 @@ class Clients:
                 self._paused_at[sale_id] = world.scheduler.now
             self.agenda.pop(0)
         while True:  # a database that has lost what he did shows it, and he does it again
-            world.sleep(1.0)
+            world.sleep(0.5)
             for row in list(world.books.committed.sales.values()):
                 step = {"paused": "resume", "armed": "open_sale"}.get(row.state)
                 if step and world.scheduler.now > HEALED:

@@ -35,6 +35,12 @@ DATABASE: list[Fault] = [
 ]
 LOG: list[Fault] = [mishaps.down("broker"), mishaps.frozen("broker")]
 
+STANDSTILL: list[Fault] = [
+    *[mishaps.stall, mishaps.late] * 2,
+    *[mishaps.slow_pause, mishaps.pause_while_opening] * 2,
+    *[mishaps.freeze, mishaps.crash_point, mishaps.frozen("broker"), mishaps.restart],
+]
+
 # What a mode draws from, and how many faults at most.
 MODES: dict[str, tuple[list[Fault], int]] = {
     "calm": ([], 0),
@@ -44,20 +50,7 @@ MODES: dict[str, tuple[list[Fault], int]] = {
         [*REDIS, *REDIS, mishaps.stall, mishaps.stall, mishaps.kill, mishaps.freeze, mishaps.clients],
         4,
     ),
-    "standstill": (
-        [
-            mishaps.stall,
-            mishaps.stall,
-            mishaps.stall,
-            mishaps.late,
-            mishaps.late,
-            mishaps.freeze,
-            mishaps.crash_point,
-            mishaps.frozen("broker"),
-            mishaps.restart,
-        ],
-        3,
-    ),
+    "standstill": (STANDSTILL, 3),
     "database": ([*DATABASE, mishaps.kill, mishaps.clients], 5),
     "log": ([*LOG, *LOG, mishaps.lost_tail, mishaps.lost_tail, mishaps.kill, mishaps.weather], 4),
     "everything": ([*NETWORK, *CRASHES, *REDIS, *DATABASE, *LOG, mishaps.stall, mishaps.stall], 8),

@@ -128,6 +128,34 @@ def late(world: "World", rng: random.Random) -> None:
     )
 
 
+def slow_pause(world: "World", rng: random.Random) -> None:
+    """An operator's pause stands still between the gate and the database, and the gate is armed again."""
+
+    def then(process: Process) -> None:
+        world.scheduler.after(rng.uniform(0.01, 0.5), rng.choice([flush, failover, restart]), world, rng)
+
+    world.striking.append(
+        # The gate has been asked whether it is there, and has been stopped; its answer is not read yet.
+        world.strike_of("operator", 1, "freeze", rng.uniform(4, 7), "redis", then)
+    )
+    world.pause_now(rng.uniform(5, 9))
+
+
+def pause_while_opening(world: "World", rng: random.Random) -> None:
+    """A gatekeeper stands still before it opens the gate it has built, and the sale is paused meanwhile."""
+    seconds = rng.uniform(1.5, 4)
+
+    def opening(process: Process) -> None:
+        world.pause_now(rng.uniform(5, 9))
+
+    def built(process: Process) -> None:
+        # It has asked what the sale's state is, and has not read the answer.
+        world.striking.append(world.strike_of("gatekeeper", 0, "freeze", seconds, "postgresql", opening))
+
+    world.striking.append(world.strike_of("gatekeeper", 0, "pass", 0.0, "rearm.after-load", built))
+    rng.choice([flush, failover, restart])(world, rng)
+
+
 def down(server: str) -> Fault:
     def fault(world: "World", rng: random.Random) -> None:
         target = getattr(world, server)

@@ -8,15 +8,17 @@ import argparse
 import gc
 import multiprocessing
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from tests.simulation.bugs import BUGS
 from tests.simulation.faults import MODES
 from tests.simulation.simulate import Run
 
-CHUNK = 25  # seeds that a worker process takes at a time
+CHUNK = 10  # seeds that a worker process takes at a time
+WINDOW = 8
 BUG_SEEDS = 1500  # after so many seeds a planted bug counts as not caught
 
 
@@ -50,8 +52,12 @@ def _chunk(work: tuple[str, int, int, str]) -> list[Seed]:
 
 
 def many(pool: Any, mode: str, seeds: int, bug: str = "") -> Iterator[Seed]:
-    work = [(mode, first, min(first + CHUNK, seeds), bug) for first in range(0, seeds, CHUNK)]
-    for found in pool.imap(_chunk, work) if pool else map(_chunk, work):
+    """So many seeds in order, no more than WINDOW chunks ahead: who has seen enough stops the rest."""
+    work = iter([(mode, first, min(first + CHUNK, seeds), bug) for first in range(0, seeds, CHUNK)])
+    under_way = deque(pool.apply_async(_chunk, (item,)) for item in islice(work, WINDOW))
+    while under_way:
+        found = under_way.popleft().get()
+        under_way += [pool.apply_async(_chunk, (item,)) for item in islice(work, 1)]
         yield from found
 
 

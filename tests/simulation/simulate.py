@@ -26,6 +26,7 @@ class Run:
         self.mode, self.seed, self._bug = mode, seed, bug
         self.world = World(mode, seed, verbose=verbose)
         self.clients = Clients(self.world)
+        self.world.pause_now = self.clients.pause_now
         self.at_rest, self.unrest, self.held_for = False, "", 0.0
         self._held: dict[str, float] = {}
         self.violations: list[str] = []

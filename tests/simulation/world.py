@@ -36,7 +36,7 @@ class Strike:
 
     name: str
     to_go: int
-    what: str  # kill | kill after (with the reply) | freeze | stall (its threads go on)
+    what: str  # pass | kill | kill after (with the reply) | freeze | stall (its threads go on)
     seconds: float = 0.0
     wire: str = ""
     then: Callable[[Process], None] = lambda process: None
@@ -66,6 +66,7 @@ class World:
         self._ever: list[WebProcess] = []
         self._commands: list[SyncProcess] = []
         self.daemons: dict[str, SyncProcess] = {}
+        self.pause_now: Callable[[float], None] = lambda seconds: None  # the operator's phone rings
         self.client_loss = 0.0  # of requests and of answers between browsers and web processes
         self.tails_lost = self.commits_lost = 0
         self._serial = 0
@@ -170,7 +171,8 @@ class World:
                 continue
             del self.striking[index]
             length = f" for {strike.seconds:.1f} s" if strike.seconds else ""
-            self.note(f"FAULT {strike.what} {process.name} at {wire}{length}")
+            if strike.what != "pass":
+                self.note(f"FAULT {strike.what} {process.name} at {wire}{length}")
             if strike.what == "kill":
                 process.kill()
             elif strike.what in ("freeze", "stall"):
