@@ -71,6 +71,7 @@ class Environment(BaseSettings):
 
     bind: str = "127.0.0.1:8000"
     web_workers: PositiveInt = 2
+    door: Literal["stock", "lean", "hot"] = "hot"
     body_seconds: PositiveFloat = 10.0
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9464, ge=0, le=65535)
