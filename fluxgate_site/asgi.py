@@ -16,11 +16,13 @@ import django
 django.setup(set_prefix=False)
 
 import structlog  # noqa: E402  # all that follows needs the settings
+from django.conf import settings  # noqa: E402
 from django.core.checks import ERROR, run_checks  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
 from fluxgate_site.doors import Doors  # noqa: E402
 from fluxgate_site.shop_door import ShopDoor  # noqa: E402
+from fluxgate_site.stock_door import StockDoor  # noqa: E402
 from orders.api import finish_running  # noqa: E402
 from orders.identity import Identity  # noqa: E402
 from orders.log import Acknowledgements, KafkaLog  # noqa: E402
@@ -43,7 +45,8 @@ class Application:
     """The ASGI application: lifespan and HTTP. Django itself knows no lifespan."""
 
     def __init__(self) -> None:
-        self._doors = Doors(shop=ShopDoor(), house=ASGIHandler())
+        shop = StockDoor() if settings.FLUXGATE.door == "stock" else ShopDoor()
+        self._doors = Doors(shop=shop, house=ASGIHandler())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

@@ -24,7 +24,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_BYTES = 4096
-_CLOSE = {"Connection": "close"}  # the rest of the body is not read
+CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
 class ShopDoor(BaseHandler):
@@ -43,10 +43,10 @@ class ShopDoor(BaseHandler):
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(self._body_seconds):
-                body = await _whole_body(scope, receive)
+                body = await whole_body(scope, receive)
             response = await self._respond(ASGIRequest(scope, BytesIO(body)))
         except TimeoutError:
-            response = Problem("body-timeout", headers=_CLOSE).response()
+            response = Problem("body-timeout", headers=CLOSE).response()
         except UnicodeDecodeError:  # in the path, from ASGIRequest
             response = Problem("malformed-request").response()
         except Problem as problem:
@@ -55,15 +55,15 @@ class ShopDoor(BaseHandler):
             return  # the client hung up before the body was whole: nobody is there to be answered
         if isinstance(response, HttpResponseNotAllowed):  # ninja's own is a page
             response = Problem("method-not-allowed", headers={"Allow": response["Allow"]}).response()
-        await _send(response, send)
+        await send_whole(response, send)
 
 
-async def _whole_body(scope: HTTPScope, receive: Receive) -> bytes:
+async def whole_body(scope: HTTPScope, receive: Receive) -> bytes:
     """The request's body. Raises Problem when it is too large, ConnectionResetError when it breaks off."""
     announced = None
     for name, value in scope["headers"]:
         if name == b"content-length" and (announced := int(value)) > BODY_BYTES:
-            raise Problem("body-too-large", headers=_CLOSE)
+            raise Problem("body-too-large", headers=CLOSE)
     chunks, size, more = [], 0, True
     while more:
         message = await receive()
@@ -72,15 +72,15 @@ async def _whole_body(scope: HTTPScope, receive: Receive) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > BODY_BYTES:
-            raise Problem("body-too-large", headers=_CLOSE)
+            raise Problem("body-too-large", headers=CLOSE)
         chunks.append(chunk)
         more = message.get("more_body", False)
     if announced is not None and size != announced:  # behind `Upgrade`, the parser reads no body
-        raise Problem("malformed-request", "The body is not as long as announced.", headers=_CLOSE)
+        raise Problem("malformed-request", "The body is not as long as announced.", headers=CLOSE)
     return b"".join(chunks)
 
 
-async def _send(response: HttpResponse, send: Send) -> None:
+async def send_whole(response: HttpResponse, send: Send) -> None:
     content = response.content
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
     headers.append((b"x-content-type-options", b"nosniff"))
