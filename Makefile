@@ -48,6 +48,10 @@ chaos: $(READY) ## kill tests on the real stack, and their broken twins (Java 17
 	@.ci/java
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
+.PHONY: bench
+bench: $(READY) ## against a Node service, per CPU-second, under 10 minutes (QUICK=1: 90 s; Node.js 20 and wrk)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
 .PHONY: test-compose
 test-compose: $(READY) ## docker-compose.yml, proved in containers (root, Debian's docker.io)
 	@$(BIN)/python deploy/compose-test/run.py

@@ -1,0 +1,84 @@
+"""The machine: which core serves and which one drives, what a process has used, what stands in a report."""
+
+import os
+import platform
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+TICKS = os.sysconf("SC_CLK_TCK")  # a second of /proc/<pid>/stat
+PACKAGES = (
+    "Django",
+    "django-ninja",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "gunicorn",
+    "redis",
+    "confluent-kafka",
+)
+
+
+class Cores(NamedTuple):
+    """The service has one core to itself; servers and load share the other one."""
+
+    service: int
+    load: int
+
+
+def cores() -> Cores:
+    """The last two cores this process may use; the same core twice where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return Cores(service=allowed[-1], load=allowed[-2] if len(allowed) > 1 else allowed[-1])
+
+
+def pinned(core: int, *command: str) -> list[str]:
+    return ["taskset", "-c", str(core), *command]
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process with all its threads, user and system, since its start. Raises OSError."""
+    return parse_cpu(Path(f"/proc/{pid}/stat").read_text())
+
+
+def parse_cpu(stat: str) -> float:
+    """Fields 14 and 15 of proc(5); the program's name before them may hold spaces and brackets."""
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def only_child(pid: int) -> int:
+    """The one child of a process. Raises ValueError when there are none or several."""
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+def describe() -> dict[str, object]:
+    """Machine, versions and commit, for a report."""
+    model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    return {
+        "processor": model[1] if model else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "node": _said("node", "--version"),
+        "wrk": (_said("wrk", "--version").split(" [") or [""])[0],
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def commit() -> tuple[str, bool]:
+    """The commit's short name, and whether the files differ from it."""
+    return _said("git", "rev-parse", "--short=10", "HEAD"), bool(_said("git", "status", "--porcelain"))
+
+
+def _said(*command: str) -> str:
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+        )
+    except FileNotFoundError:
+        return "not there"
+    return (answer.stdout.strip() or answer.stderr.strip()).split("\n", 1)[0]
