@@ -1,0 +1,57 @@
+"""One site for all suites of the doors: the same gate, log and database behind each of them."""
+
+import resource
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from django.core.management import call_command
+
+from sales.gate import connect
+from tests.doors.stages import make_sales
+from tests.running_site import Site, Web
+
+DOORS = ("stock", "lean", "hot")
+BODY_SECONDS = 3
+
+
+@pytest.fixture(scope="package")
+def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[Site]:
+    """A running site whose own web process has the hot door, with the sales of tests/doors/stages.py."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for this process and those it starts
+    with connect() as gate, django_db_blocker.unblock(), pytest.MonkeyPatch.context() as environment:
+        gate.flushall()
+        environment.setenv("FLUXGATE_DOOR", "hot")
+        environment.setenv("FLUXGATE_WEB_WORKERS", "1")
+        environment.setenv("FLUXGATE_BODY_SECONDS", str(BODY_SECONDS))
+        running = Site()
+        try:
+            make_sales(running, gate)
+            yield running
+        finally:
+            running.close()
+            call_command("flush", interactive=False, verbosity=0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="package")
+def doors(site: Site) -> dict[str, Web]:
+    """The web process of each door, one worker each."""
+    webs: dict[str, Web] = {door: site.another_web(FLUXGATE_DOOR=door) for door in ("stock", "lean")}
+    for web in webs.values():
+        web.wait("/readyz")
+    return webs | {"hot": site}
+
+
+@pytest.fixture(scope="package")
+def gate(site: Site) -> Iterator[redis.Redis]:
+    with connect() as client:
+        yield client
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest, doors: dict[str, Web]) -> Web:
+    """The web process of one door after the other."""
+    return doors[request.param]
