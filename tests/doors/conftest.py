@@ -3,13 +3,14 @@
 import resource
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
 from django.core.management import call_command
 
 from sales.gate import connect
-from tests.doors.stages import make_sales
+from tests.doors.stages import make_sales, slug
 from tests.running_site import Site, Web
 
 DOORS = ("stock", "lean", "hot")
@@ -26,6 +27,7 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[Site]:
         environment.setenv("FLUXGATE_DOOR", "hot")
         environment.setenv("FLUXGATE_WEB_WORKERS", "1")
         environment.setenv("FLUXGATE_BODY_SECONDS", str(BODY_SECONDS))
+        environment.setenv("FLUXGATE_GATE_TIMEOUT_MS", "5000")  # some tests make the gate wait
         running = Site()
         try:
             make_sales(running, gate)
@@ -52,6 +54,9 @@ def gate(site: Site) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture(params=DOORS)
-def door(request: pytest.FixtureRequest, doors: dict[str, Web]) -> Web:
-    """The web process of one door after the other."""
-    return doors[request.param]
+def door(request: pytest.FixtureRequest, doors: dict[str, Web]) -> Iterator[Web]:
+    """The web process of one door after the other; it still sells when the test is over."""
+    web = doors[request.param]
+    yield web
+    answer = web.buy(slug("open"), f"afterwards-{uuid4().hex[:12]}")
+    assert answer.status_code == 202, answer.text

@@ -1,9 +1,12 @@
 """A connection that is spoken to and listened to in turns: what came back, to the last header."""
 
 import socket
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
+
+from tests.doors.kernel import unread
 
 DEADLINE = 20.0  # seconds of silence; a site that needs more of them hangs
 
@@ -46,6 +49,18 @@ class Dialogue:
             for piece in pieces:
                 self._socket.sendall(piece)
 
+    def say_apart(self, *pieces: bytes) -> None:
+        """Each piece when the other side has read the one before: no two of them are read at once."""
+        for piece in pieces:
+            self.say(piece)
+            self.wait_until_read()
+
+    def wait_until_read(self) -> None:
+        """Until the other side has read all that was said. Fails after DEADLINE."""
+        until = time.monotonic() + DEADLINE
+        while unread(self._socket.getpeername()[1], self._socket.getsockname()[1]):
+            assert time.monotonic() < until, "the other side does not read"
+
     def say_what_fits(self, piece: bytes, *, patience: float) -> int:
         """How many bytes the other side has taken when it takes none for `patience` seconds."""
         self._socket.settimeout(patience)
@@ -66,21 +81,16 @@ class Dialogue:
 
         `bodiless` for what HEAD is answered. Raises Broken, and TimeoutError after DEADLINE.
         """
-        while True:
-            while b"\r\n\r\n" not in self._unread:
-                if not self._more():
-                    if self._unread:
-                        raise Broken(self._unread[:200])
-                    return None
-            head, _, self._unread = self._unread.partition(b"\r\n\r\n")
-            line, *lines = head.decode("latin-1").split("\r\n")
-            headers = [
-                (name.lower(), value.strip()) for name, _, value in (each.partition(":") for each in lines)
-            ]
-            answer = Answer(line, headers, b"")
-            if answer.status >= 200:
-                return answer._replace(body=self._body(answer, bodiless))
+        while (answer := self._head()) is not None and answer.status < 200:
             self.interim.append(answer.status)
+        return answer and answer._replace(body=self._body(answer, bodiless))
+
+    def hear_interim(self) -> None:
+        """One interim answer, counted in `interim`. Fails when a final one comes."""
+        answer = self._head()
+        assert answer is not None, "the connection ended instead"
+        assert answer.status < 200, answer
+        self.interim.append(answer.status)
 
     def ended(self) -> bool:
         """Whether the other side closes now, without another byte."""
@@ -96,6 +106,19 @@ class Dialogue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _head(self) -> Answer | None:
+        while b"\r\n\r\n" not in self._unread:
+            if not self._more():
+                if self._unread:
+                    raise Broken(self._unread[:200])
+                return None
+        head, _, self._unread = self._unread.partition(b"\r\n\r\n")
+        line, *lines = head.decode("latin-1").split("\r\n")
+        headers = [
+            (name.lower(), value.strip()) for name, _, value in (each.partition(":") for each in lines)
+        ]
+        return Answer(line, headers, b"")
 
     def _body(self, answer: Answer, bodiless: bool) -> bytes:
         if bodiless or answer.status in (204, 304):
