@@ -2,23 +2,24 @@
 
 Made once per process inside its event loop, and passed on through the ASGI lifespan state.
 Fails closed and fast: a call that does not return within the timeout makes the next moment's
-callers fail at once instead of queueing behind it.
+callers fail at once instead of queueing behind it. What it has been told a moment ago it repeats
+(sales/refusals.py).
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
 from uuid import UUID
 
 import redis.asyncio
 from django.conf import settings
 from redis.exceptions import NoScriptError, ResponseError
 
-from sales import directory, redis_urls
+from sales import directory
 from sales.batching import GroupCommit, QueueFull
+from sales.deadline import CONNECTIONS, connect, look_at, within
 from sales.directory import DIRECTORY, Facts
 from sales.gate import (
     ClaimLetter,
@@ -26,34 +27,26 @@ from sales.gate import (
     GateClaim,
     GateUnreachable,
     Verdict,
-    connection_options,
     parse_claim,
     pool_keys,
-    reaching,
     script,
     settle_arguments,
 )
+from sales.refusals import Answer, Attempt, Refusals
 
 FACTS_SECONDS = 1.0  # how long a process believes the directory; the script decides all that matters
 _BREAK_SECONDS = 0.25  # after a failure, how long callers fail at once
-_TICKS = 20
-_CONNECTIONS = 4  # of each kind; an attempt's group has at most two calls in flight
+_READ_CLAIMS = 1000  # at a time, when the units are gone
 
 
-class Attempt(NamedTuple):
-    order_id: UUID
-    customer: str
-    quantity: int
-    admitted: bool = False
+class _Pool:
+    """What a process has under way with one armed sale, and knows of it."""
 
-
-class Answer(NamedTuple):
-    """A verdict and its details as claim.lua lists them; `now` is the gate's clock in Unix ms."""
-
-    verdict: Verdict
-    first: str
-    second: str
-    now: int
+    def __init__(self, turnstile: "Turnstile", facts: Facts) -> None:
+        self.refusals = Refusals()
+        self.attempts = GroupCommit(partial(turnstile._claim, self, facts))
+        self.marks = GroupCommit(partial(turnstile._mark, facts), most=500, in_flight=1, waiting=200_000)
+        self.reading: asyncio.Task[None] | None = None
 
 
 class Turnstile:
@@ -71,8 +64,8 @@ class Turnstile:
     ) -> None:
         fluxgate = settings.FLUXGATE
         address = url or fluxgate.gate_url
-        self._client, self._aside = clients or (_connect(address), _connect(address))
-        self._timeout = fluxgate.gate_timeout_ms / 1000
+        self._client, self._aside = clients or (connect(address), connect(address))
+        self._within = partial(within, fluxgate.gate_timeout_ms / 1000)
         self._settle = script("settle")
         self._broken_until = 0.0
         self._facts: dict[str, tuple[float, Facts]] = {}
@@ -80,22 +73,22 @@ class Turnstile:
         self._questions = GroupCommit(self._look_up, in_flight=1)
         self._published: tuple[float, list[Facts]] = (float("-inf"), [])
         self._reading: asyncio.Task[list[Facts]] | None = None
-        self._attempts: dict[str, GroupCommit[Attempt, Answer]] = {}
-        self._marks: dict[str, GroupCommit[UUID, None]] = {}
+        self._pools: dict[str, _Pool] = {}  # by the seal: a new epoch begins anew
 
     async def connect(self) -> None:
         """Opens the connections that attempts will use, so that the first second of a sale does not.
 
         A Redis that is not there is no reason not to start: every call says so by itself.
         """
-        pings = [client.ping() for client in (self._client, self._aside) for _ in range(_CONNECTIONS)]
+        pings = [client.ping() for client in (self._client, self._aside) for _ in range(CONNECTIONS)]
         await asyncio.gather(*map(self._within, pings), return_exceptions=True)
 
     async def close(self) -> None:
-        for attempts in self._attempts.values():
-            await attempts.drain()
-        for marks in self._marks.values():
-            await marks.drain()
+        for pool in self._pools.values():
+            await pool.attempts.drain()
+            await pool.marks.drain()
+            if pool.reading is not None:
+                pool.reading.cancel()
         await self._client.aclose()
         await self._aside.aclose()
 
@@ -150,7 +143,7 @@ class Turnstile:
             return published
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._read())
-            self._reading.add_done_callback(_look_at)
+            self._reading.add_done_callback(look_at)
         return await asyncio.shield(self._reading)
 
     async def _read(self) -> list[Facts]:
@@ -169,27 +162,29 @@ class Turnstile:
         """
         if time.monotonic() < self._broken_until:
             raise GateUnreachable("the gate's Redis did not answer a moment ago")
-        group = self._attempts.get(facts.seal)
-        if group is None:
-            group = self._attempts[facts.seal] = GroupCommit(partial(self._claim, facts))
+        pool = self._pool(facts)
+        known = pool.refusals.repeat(attempt)
+        if known is not None:
+            return known
         try:
-            return await group.submit(attempt)
+            return await pool.attempts.submit(attempt)
         except QueueFull:
             raise GateUnreachable("too many attempts wait for the gate already") from None
         except Fenced:
             self._facts.pop(facts.slug, None)
-            self._attempts.pop(facts.seal, None)
+            self._pools.pop(facts.seal, None)
             raise
 
     def mark_queued(self, facts: Facts, order_id: UUID) -> None:
         """held -> queued, in groups, off the critical path. What fails here the sweeper makes up for."""
-        group = self._marks.get(facts.seal)
-        if group is None:
-            group = self._marks[facts.seal] = GroupCommit(
-                partial(self._mark, facts), most=500, in_flight=1, waiting=200_000
-            )
         with suppress(QueueFull):
-            group.submit(order_id).add_done_callback(_look_at)
+            self._pool(facts).marks.submit(order_id).add_done_callback(look_at)
+
+    def _pool(self, facts: Facts) -> _Pool:
+        pool = self._pools.get(facts.seal)
+        if pool is None:
+            pool = self._pools[facts.seal] = _Pool(self, facts)
+        return pool
 
     async def claim_of(self, order_id: UUID, among: Iterable[Facts]) -> tuple[Facts, GateClaim] | None:
         """The claim with this id and its sale, or None. One round trip for all the sales asked about.
@@ -243,17 +238,19 @@ class Turnstile:
             raise Fenced("the gate knows no sale at all")
         return [None if value is None else directory.decode(value) for value in values]
 
-    async def _claim(self, facts: Facts, attempts: Sequence[Attempt]) -> list[Answer]:
+    async def _claim(self, pool: _Pool, facts: Facts, attempts: Sequence[Attempt]) -> list[Answer]:
         arguments: list[str | int] = []
         for attempt in attempts:
             admitted = "1" if attempt.admitted else "0"
             arguments += (str(attempt.order_id), attempt.customer, attempt.quantity, admitted)
         keys = pool_keys(facts.sale_id, facts.pool)
+        question = pool.refusals.ask()
         try:
             # EVALSHA by the seal and never EVAL: NOSCRIPT is the fence, not a cache miss.
             reply = await self._within(self._client.evalsha(facts.seal, 4, *keys, *arguments))
         except GateUnreachable:
             self._broken_until = time.monotonic() + _BREAK_SECONDS
+            pool.refusals.unanswered(attempts)
             raise
         except NoScriptError:
             raise Fenced("the sealed script is gone: Redis is another incarnation") from None
@@ -263,10 +260,29 @@ class Turnstile:
             # READONLY, OOM, LOADING ...: Redis refuses to decide, and so do we.
             raise GateUnreachable(str(error)) from error
         now = int(reply[0])
-        return [
+        answers = [
             Answer(Verdict(reply[i]), str(reply[i + 1]), str(reply[i + 2]), now)
             for i in range(1, len(reply), 3)
         ]
+        pool.refusals.hear(question, attempts, answers)
+        if pool.reading is None and pool.refusals.wants_to_read():
+            pool.reading = asyncio.ensure_future(self._read_claims(pool, facts))
+            pool.reading.add_done_callback(look_at)
+        return answers
+
+    async def _read_claims(self, pool: _Pool, facts: Facts) -> None:
+        """Off the path: who must never be refused without asking."""
+        claims = pool_keys(facts.sale_id, facts.pool).claims
+        question, cursor = pool.refusals.ask(), -1
+        found: dict[str, str] = {}  # a scan may show an entry twice
+        try:
+            while cursor != 0:
+                scan = self._aside.hscan(claims, max(cursor, 0), count=_READ_CLAIMS)
+                cursor, some = await self._within(scan)
+                found |= some
+            pool.refusals.read(question, found.values())
+        finally:
+            pool.reading = None
 
     async def _mark(self, facts: Facts, order_ids: Sequence[UUID]) -> list[None]:
         keys = pool_keys(facts.sale_id, facts.pool)
@@ -275,38 +291,3 @@ class Turnstile:
             self._aside.eval(self._settle, 3, keys.gate, keys.claims, keys.pending, *arguments)
         )
         return [None] * len(order_ids)
-
-    async def _within(self, call: Awaitable[Any]) -> Any:
-        """The call's result, or GateUnreachable when it takes longer than the timeout.
-
-        The timeout is counted in ticks of the loop: a loop that was busy for a second must look
-        at its sockets before it may say that Redis was slow. A call given up is cancelled, which
-        makes redis-py drop the connection, so that no later call reads this one's reply.
-        """
-        task = asyncio.ensure_future(call)
-        try:
-            for _ in range(_TICKS):
-                await asyncio.wait((task,), timeout=self._timeout / _TICKS)
-                if task.done():
-                    break
-            else:
-                raise TimeoutError(f"no answer within {self._timeout:g} s")
-            with reaching():
-                return task.result()
-        except TimeoutError as error:
-            raise GateUnreachable(str(error)) from error
-        finally:
-            if not task.done():
-                task.cancel()
-
-
-def _connect(url: str) -> redis.asyncio.Redis:
-    options = connection_options() | {"socket_timeout": None}  # the deadline is ours: see _within
-    # Bounded: a crowd that asks at once must wait its turn, not open a connection each.
-    return redis.asyncio.Redis.from_pool(redis_urls.async_pool(url, _CONNECTIONS, **options))
-
-
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Reads the outcome, so that asyncio does not warn of an exception that nobody waits for."""
-    if not future.cancelled():
-        future.exception()

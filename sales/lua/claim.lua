@@ -19,9 +19,10 @@
 --   closed              closes_at ms, ""
 --   paused              "", ""
 --   admission_required  "", ""                    the waiting room is on
---   busy                wait ms, ""               no token left in the bucket
+--   busy                wait ms, claims           no token left in the bucket
 --   limit_reached       last order id, ""
---   sold_out            units held, ""            held units may still come back
+--   sold_out            units held, claims        held units may still come back
+-- `claims` is how many the gate knows; "" from sold_out while some units remain
 -- Errors: FENCED gate | FENCED epoch | FENCED incarnation: nothing was decided, nothing written
 
 local GATE = '@GATE@'
@@ -62,6 +63,14 @@ local claims, customers = {}, {}
 local new_claims, new_customers, new_pending = {}, {}, {}
 local spent, taken = now < tokens_at, 0
 
+-- A claim is never forgotten while the gate stands: their number tells a process that knows some of
+-- them whether it knows all of them (sales/refusals.py).
+local before
+local function claims_known()
+  before = before or redis.call('HLEN', KEYS[2])
+  return before + #new_claims / 2
+end
+
 local function decide(id, customer, quantity, admitted)
   local known = claims[id] or redis.call('HGET', KEYS[2], id)
   if known then
@@ -72,13 +81,13 @@ local function decide(id, customer, quantity, admitted)
   local refusal, detail = window()
   if refusal then return refusal, detail, '' end
   if admission_required and not admitted then return 'admission_required', '', '' end
-  if tokens < 1 then return 'busy', math.ceil((1 - tokens) * 1000 / rate), '' end
+  if tokens < 1 then return 'busy', math.ceil((1 - tokens) * 1000 / rate), claims_known() end
   tokens, spent = tokens - 1, true
   local count = customers[customer] or redis.call('HGET', KEYS[3], customer)
   local units, last = 0, ''
   if count then units, last = string.match(count, '^(%d+):(.*)$') end
   if units + quantity > limit then return 'limit_reached', last, '' end
-  if quantity > remaining then return 'sold_out', held, '' end
+  if quantity > remaining then return 'sold_out', held, remaining == 0 and claims_known() or '' end
   remaining, held, taken = remaining - quantity, held + quantity, taken + quantity
   claims[id] = 'h' .. quantity .. ':' .. now .. ':' .. EPOCH .. ':' .. customer
   customers[customer] = (units + quantity) .. ':' .. id

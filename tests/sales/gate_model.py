@@ -238,12 +238,12 @@ class Model:
         if rules.admission_required and not each.admitted:
             return ("admission_required",)
         if tokens < 1:
-            return "busy", math.ceil((1 - tokens) * 1000 / rules.rate)
+            return "busy", math.ceil((1 - tokens) * 1000 / rules.rate), len(gate.claims)
         units, last = gate.customers.get(each.customer, (0, ""))
         if units + each.quantity > rules.limit:
             return "limit_reached", last
         if each.quantity > gate.units["remaining"]:
-            return "sold_out", gate.units["held"]
+            return "sold_out", gate.units["held"], "" if gate.units["remaining"] else len(gate.claims)
         gate.units["remaining"] -= each.quantity
         gate.units["held"] += each.quantity
         gate.claims[each.order_id] = Claim("h", each.quantity, now, gate.epoch, each.customer)

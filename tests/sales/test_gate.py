@@ -154,7 +154,9 @@ async def test_sold_out_tells_how_many_are_held(booth: Callable[..., Booth], gat
     refused = await stand.attempt("late")
     assert (refused.verdict, refused.first) == (Verdict.SOLD_OUT, "2")
     settle(gate, stand.sale.id, 0, order_ids)
-    assert (await stand.attempt("late")).first == "0"
+    async with asyncio.timeout(5):  # until then the process repeats what it was told
+        while (await stand.attempt("late")).first != "0":
+            await asyncio.sleep(0.01)
 
 
 async def test_500_parallel_claims_for_100_units(booth: Callable[..., Booth], gate: redis.Redis) -> None:

@@ -106,7 +106,9 @@ def _believe_any_position(world: Any, move_position: Any) -> Any:
 
 
 _KNOWN = "local known = claims[id] or redis.call('HGET', KEYS[2], id)"
-_SOLD_OUT = "if quantity > remaining then return 'sold_out', held, '' end"
+_SOLD_OUT = (
+    "if quantity > remaining then return 'sold_out', held, remaining == 0 and claims_known() or '' end"
+)
 
 _NOT_AWAITED = together(
     python(

@@ -240,8 +240,10 @@ def full(world: "World", rng: random.Random) -> None:
 
 
 def clock(world: "World", rng: random.Random) -> None:
-    """Redis' clock is set, by seconds or by an hour."""
+    """Redis' clock is set, by seconds or by an hour; never so far that the sale's window is left for good."""
     step = rng.choice([-3600.0, -2.0, -0.5, 0.5, 2.0, 3600.0])
+    if abs(world.clock_step["redis"] + step) > 4000:
+        step = -step
     world.clock_step["redis"] += step
     world.note(f"FAULT redis' clock steps by {step}")
 

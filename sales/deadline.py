@@ -1,0 +1,49 @@
+"""The gate's Redis from inside an event loop: a bounded client, and calls with a deadline."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import redis.asyncio
+
+from sales import redis_urls
+from sales.gate import GateUnreachable, connection_options, reaching
+
+CONNECTIONS = 4  # of one client; an attempt's group has at most two calls in flight
+_TICKS = 20
+
+
+def connect(url: str) -> redis.asyncio.Redis:
+    options = connection_options() | {"socket_timeout": None}  # the deadline is ours: see `within`
+    # Bounded: a crowd that asks at once must wait its turn, not open a connection each.
+    return redis.asyncio.Redis.from_pool(redis_urls.async_pool(url, CONNECTIONS, **options))
+
+
+async def within(seconds: float, call: Awaitable[Any]) -> Any:
+    """The call's result, or GateUnreachable when it takes longer than so many seconds.
+
+    They are counted in ticks of the loop: a loop that was busy for a second must look at its
+    sockets before it may say that Redis was slow. A call given up is cancelled, which makes
+    redis-py drop the connection, so that no later call reads this one's reply.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        for _ in range(_TICKS):
+            await asyncio.wait((task,), timeout=seconds / _TICKS)
+            if task.done():
+                break
+        else:
+            raise TimeoutError(f"no answer within {seconds:g} s")
+        with reaching():
+            return task.result()
+    except TimeoutError as error:
+        raise GateUnreachable(str(error)) from error
+    finally:
+        if not task.done():
+            task.cancel()
+
+
+def look_at(future: asyncio.Future[Any]) -> None:
+    """Reads the outcome, so that asyncio does not warn of an exception that nobody waits for."""
+    if not future.cancelled():
+        future.exception()
