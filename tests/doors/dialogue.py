@@ -124,7 +124,11 @@ class Dialogue:
         if bodiless or answer.status in (204, 304):
             return b""
         if answer.header("transfer-encoding") != "chunked":
-            return self._take(int(answer.header("content-length") or 0))
+            if (length := answer.header("content-length")) is not None:
+                return self._take(int(length))
+            while self._more():  # RFC 9112, 6.3: it ends with the connection
+                pass
+            return self._take(len(self._unread))
         body = b""
         while size := int(self._line(), 16):
             body += self._take(size)
