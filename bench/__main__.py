@@ -1,52 +1,59 @@
 """`python -m bench`: see bench/README.md."""
 
-import argparse
 import sys
+from argparse import Namespace
+from pathlib import Path
 
+from rich.console import Console
+
+from bench import options as command_line
+from bench import plot, report, results
 from bench.errors import Unbalanced, Unfit
+from bench.ground import Ground
+from bench.measuring import Knobs
+from bench.parts import run
+
+WIDTH = 140  # of tables in a file or a pipe
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("scenarios", nargs="*", default=["accepted"])
-    parser.add_argument("--doors", default="hot")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--warmup", type=float, default=2)
-    parser.add_argument("--sales", type=int, default=4)
-    parser.add_argument("--connections", type=int, default=200)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--ours-only", action="store_true")
-    parser.add_argument("--set", action="append", default=[])
-    options = parser.parse_args()
-
-    from bench.figures import figure
-    from bench.ground import Ground
-    from bench.measuring import SCENARIOS, Knobs, measure
-    from bench.sides import FORMS, Ours, Reference, Side
-
-    knobs = Knobs(options.seconds, options.warmup, options.sales, options.connections)
+    options = command_line.parse()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    if options.parts == ["plot"]:
+        return _plot(options.source or results.newest(), console)
     try:
-        ground = Ground()
-        try:
-            for name in options.scenarios:
-                scenario = SCENARIOS[name.replace("-", " ")]
-                sides: list[Side] = [Ours(door, options.set) for door in options.doors.split(",")]
-                if not options.ours_only:
-                    sides += [Reference(form) for form in FORMS]
-                runs = [
-                    measure(ground, side, scenario, knobs) for _ in range(options.rounds) for side in sides
-                ]
-                for side in sides:
-                    own = [run for run in runs if run.side == side.name]
-                    for run in own:
-                        print(run.as_json())
-                    print(side.name, figure([run.per_cpu_second for run in own]))
-        finally:
-            ground.close()
+        found = _measure(options, console)
     except (Unfit, Unbalanced) as error:
-        print(error, file=sys.stderr)
+        kind = "no figures" if isinstance(error, Unbalanced) else "the bench cannot run"
+        console.print(f"{kind}: {error}", style="red", markup=False, soft_wrap=True)
         return 1
+    report.show(found if not options.ours_only else results.with_last_reference(found), console)
+    if options.everything or options.keep:
+        path = results.save(found)
+        if not options.quick:
+            results.PLOT.write_text(plot.draw(found))
+        console.print(f"kept in {path}; `python -m bench plot --from {path}` draws it", soft_wrap=True)
+    return 0
+
+
+def _measure(options: Namespace, console: Console) -> results.Document:
+    knobs = Knobs(options.seconds, options.warmup, options.sales, options.connections)
+    found = results.new(knobs, options.quick)
+    ground = Ground()
+    try:
+        run(ground, options, knobs, found, lambda line: console.print(line, style="dim", soft_wrap=True))
+    finally:
+        ground.close()
+    results.keep_reference(found)
+    return found
+
+
+def _plot(source: Path | None, console: Console) -> int:
+    if source is None:
+        console.print("there are no results to draw yet: `make bench` makes some", style="red")
+        return 1
+    results.PLOT.write_text(plot.draw(results.load(source)))
+    console.print(f"{results.PLOT} shows {source}", soft_wrap=True)
     return 0
 
 

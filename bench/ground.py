@@ -130,7 +130,8 @@ class Ground:
 def _take_over(environment: Mapping[str, str]) -> None:
     """This process, too, arms sales and reads the books by these settings."""
     os.environ.update(
-        {name: value for name, value in environment.items() if name.startswith(("FLUXGATE_", "DJ"))}
+        {name: value for name, value in environment.items() if name.startswith(("FLUXGATE_", "DJ"))},
+        FLUXGATE_LOG_LEVEL="ERROR",
     )
 
 

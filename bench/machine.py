@@ -49,6 +49,12 @@ def parse_cpu(stat: str) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def stolen_seconds() -> float:
+    """Of all cores since boot: what the hypervisor gave to others. It shows up as CPU time of nobody."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return int(fields[8]) / TICKS
+
+
 def only_child(pid: int) -> int:
     """The one child of a process. Raises ValueError when there are none or several."""
     (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

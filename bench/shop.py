@@ -1,20 +1,24 @@
 """Sales for a run, and the balance of their books after it."""
 
+import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from bench.errors import Unbalanced
+from bench.errors import Unbalanced, Unfit
 from bench.ground import Ground
-from bench.machine import pinned
-from bench.processes import Process
 from bench.sides import LIMIT
+
+if TYPE_CHECKING:  # Django's settings come with the ground
+    from orders.balance import Balance
 
 BALANCE_SECONDS = 30.0
 
 
-def open_sales(sales: Mapping[str, int], rate: int, limit: int = LIMIT) -> None:
-    """Armed and open, as an operator would have them. `rate` is attempts a second, units by slug."""
+def open_sales(sales: Mapping[str, int], rates: Mapping[str, int]) -> None:
+    """Armed and open, as an operator would have them: units by slug, and attempts a second by slug."""
     from django.utils import timezone
 
     from sales import arming
@@ -31,27 +35,32 @@ def open_sales(sales: Mapping[str, int], rate: int, limit: int = LIMIT) -> None:
             closes_at=now + timedelta(hours=2),
             allotment=units,
             unit_price="19.90",
-            limit_per_customer=limit,
-            admission_rate=rate,
-            burst=rate,
+            limit_per_customer=LIMIT,
+            admission_rate=rates[slug],
+            burst=rates[slug],
         )
         arming.arm(sale, actor="bench")
         arming.open_sale(sale, actor="bench")
 
 
 def drain(ground: Ground, seconds: float = 300.0) -> None:
-    """Fulfillment to the end of the log, by our own consumer. Raises Unfit."""
-    import sys
+    """Fulfillment to the end of the log, by our own consumer in this process. Raises Unfit.
 
-    command = pinned(ground.cores.service, sys.executable, "manage.py", "run_fulfillment", "--drain")
-    process = Process("the drain", command, ground.environment, ground.logs / "drain.log")
-    process.wait(seconds)
+    The service has ended by now: its core is free.
+    """
+    from orders.consumer import Consumer
+    from sales import gate
 
-
-def rows() -> int:
-    from orders.models import Order
-
-    return Order.objects.filter(state="confirmed").count()
+    deadline = time.monotonic() + seconds
+    os.sched_setaffinity(0, {ground.cores.service})
+    try:
+        with gate.connect() as client, closing(Consumer(client)) as consumer:
+            while not consumer.drained():
+                consumer.step()
+                if time.monotonic() > deadline:
+                    raise Unfit(f"the log is not drained after {seconds:g} s: {consumer.standing.trouble}")
+    finally:
+        os.sched_setaffinity(0, {ground.cores.load})
 
 
 def must_balance(slugs: Iterable[str], accepted: int) -> None:
@@ -61,17 +70,22 @@ def must_balance(slugs: Iterable[str], accepted: int) -> None:
     from sales.models import Sale
 
     sales = list(Sale.objects.filter(slug__in=list(slugs)))
+    deadline = time.monotonic() + BALANCE_SECONDS
     with gate.connect() as client:
-        deadline = time.monotonic() + BALANCE_SECONDS
-        while True:
-            balances = reconciliation.read(client, sales)
-            wrong = [line for found in balances for line in (*found.differences, *found.under_way)]
-            if not wrong or time.monotonic() > deadline:
-                break
+        balances = reconciliation.read(client, sales)
+        while time.monotonic() < deadline and any(found.verdict == "under way" for found in balances):
             time.sleep(0.2)
-    if wrong:
-        raise Unbalanced(f"the books do not balance: {wrong[0]}")
-    written = sum(found.book.confirmed_orders for found in balances)
+            balances = reconciliation.read(client, sales)
+    judge(balances, accepted)
+
+
+def judge(balances: Iterable["Balance"], accepted: int) -> None:
+    """Raises Unbalanced when books differ, or answers of 202 and rows do."""
+    written = 0
+    for found in balances:
+        if wrong := [*found.differences, *found.under_way]:
+            raise Unbalanced(f"the books of {found.sale} do not balance: {wrong[0]}")
+        written += found.book.confirmed_orders
     if written != accepted:
         raise Unbalanced(f"{accepted} orders were answered 202, and {written} are in the order book")
 

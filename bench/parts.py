@@ -1,0 +1,112 @@
+"""Which runs make up a bench, and in which order: sides alternate, so that a slow minute hits all of them."""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from bench import durable, growth, half_load, measuring, memory, original, results
+from bench.errors import Unfit
+from bench.ground import Ground
+from bench.measuring import SCENARIOS, Knobs
+from bench.profiling import Profiler
+from bench.results import Document
+from bench.sides import DOORS, FORMS, Ours, Reference, Side
+
+Say = Callable[[str], None]
+
+# Orders that the writers find in the log, ours and the worker's: each has some seconds of work.
+_DURABLE = {False: (100_000, 15_000), True: (30_000, 5_000)}
+_DURABLE_SALES = 12
+
+
+def run(ground: Ground, options: Namespace, knobs: Knobs, found: Document, say: Say) -> None:
+    """Fills `found`. Raises Unfit and Unbalanced."""
+    bench = _Bench(ground, options, knobs, found, say)
+    for part in options.parts:
+        if part.replace("-", " ") in SCENARIOS:
+            bench.answers(part.replace("-", " "))
+        else:
+            getattr(bench, part.replace("-", "_"))()
+
+
+class _Bench:
+    def __init__(self, ground: Ground, options: Namespace, knobs: Knobs, found: Document, say: Say) -> None:
+        self._ground, self._options, self._knobs = ground, options, knobs
+        self._found, self._say = found, say
+
+    def answers(self, name: str) -> None:
+        scenario = SCENARIOS[name]
+        for number in range(self._options.rounds):
+            # The other doors once, for comparison: they are no target.
+            others = DOORS if self._options.everything and not self._options.quick and not number else ()
+            for side in self._sides(others):
+                run = measuring.measure(self._ground, side, scenario, self._knobs, self._beside(side))
+                self._keep("runs", run)
+                self._say(
+                    f"{name}, {side.name}: {run.per_cpu_second:,.0f} per CPU-s, {run.per_second:,.0f} per s, "
+                    f"{run.busy:.0%} of its core, p99 {run.p99 / 1000:.1f} ms"
+                    + (f"; {run.stolen:.0%} of a core stolen" if run.stolen > 0.02 else "")
+                )
+
+    def half_load(self) -> None:
+        for _ in range(min(2, self._options.rounds)):
+            for side in self._sides():
+                full = results.of(self._found, "runs", side.name, "per_second", "accepted")
+                if full is None:
+                    raise Unfit("half-load needs accepted before it, to know what the whole load is")
+                run = half_load.measure(self._ground, side, full.median / 2, self._knobs)
+                self._keep("half_load", run)
+                self._say(f"half load, {side.name}: {run.rate:,} per s, p99 {run.p99 / 1000:.1f} ms")
+
+    def original(self) -> None:
+        for side in self._sides():
+            run = original.measure(self._ground, side, 1 if self._options.quick else 5)
+            self._keep("original", run)
+            self._say(f"original's load, {side.name}: {run.answered:,} answered, {run.sold} sold")
+
+    def durable(self) -> None:
+        ours, theirs = _DURABLE[self._options.quick]
+        for _ in range(min(2, self._options.rounds)):
+            runs = [durable.ours(self._ground, ours, _DURABLE_SALES)]
+            if not self._options.ours_only:
+                runs.append(durable.reference(self._ground, theirs, _DURABLE_SALES))
+            for run in runs:
+                self._keep("durable", run)
+                self._say(f"durable, {run.side}: {run.per_second:,.0f} per s")
+
+    def memory(self) -> None:
+        quick = self._options.quick
+        wanted, seconds = (100_000, 4.0) if quick else (1_000_000, 60.0)
+        run = memory.measure(self._ground, Ours("hot", self._options.settings), self._knobs, wanted, seconds)
+        self._found["memory"] = asdict(run)
+        self._say(f"memory, {run.refused:,} refused: {run.grown:+,} bytes in Redis")
+
+    def growth(self) -> None:
+        side = Ours(self._options.doors[0], self._options.settings)
+        sizes, counts = growth.SIZES[self._options.quick], growth.SALES
+        found: dict[str, Any] = {"sizes": [], "side_by_side": []}
+        for size in sizes:
+            row = growth.of_size(self._ground, side, self._knobs, size)
+            found["sizes"].append(asdict(row))
+            self._say(f"{size:,} orders: {row.service_us:.1f} µs an order, p99 {row.p99 / 1000:.1f} ms")
+        for count in counts:
+            beside = growth.side_by_side(self._ground, side, self._knobs, count)
+            found["side_by_side"].append(asdict(beside))
+            self._say(f"{count} sales: {beside.per_cpu_second:,.0f} per CPU-s")
+        self._found["growth"] = found
+
+    def _sides(self, doors: Iterable[str] = ()) -> list[Side]:
+        chosen = dict.fromkeys((*self._options.doors, *doors))
+        sides: list[Side] = [Ours(door, self._options.settings) for door in chosen]
+        if not self._options.ours_only:
+            sides += [Reference(form) for form in FORMS]
+        return sides
+
+    def _beside(self, side: Side) -> Callable[[int, float], None]:
+        if self._options.profile is None or side.form != "ours":
+            return lambda pid, seconds: None
+        return Profiler(self._options.profile, self._ground.cores.load)
+
+    def _keep(self, part: str, run: Any) -> None:
+        self._found[part].append(asdict(run))

@@ -1,0 +1,120 @@
+"""Orders that wait in the log: granted by the real gate, in the wire format, not written down yet."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import msgspec
+from confluent_kafka import Producer
+
+from bench.errors import Unfit
+
+if TYPE_CHECKING:
+    from orders.claims import Record
+    from sales.models import Sale
+
+_ATTEMPTS = 120  # in one call of the gate
+_PATIENCE_SECONDS = 120.0
+
+
+def fill(sales: Mapping[str, int]) -> int:
+    """So many orders of each open sale, each by a buyer of its own. Returns how many that are."""
+    from sales import gate
+    from sales.models import Sale
+    from sales.topic import partition_of
+
+    producer, count = _producer(), 0
+    with gate.connect() as client:
+        for slug, orders in sales.items():
+            sale = Sale.objects.get(slug=slug)
+            partition = partition_of(sale.id)
+            for record in _granted(client, sale, partition, orders):
+                _append(producer, record)
+                count += 1
+    _flush(producer)
+    return count
+
+
+def fill_reference(sales: Mapping[str, int]) -> int:
+    """The same for the reference's worker, as its service would append them."""
+    from django.conf import settings
+
+    producer, count = _producer(), 0
+    topic = settings.FLUXGATE.kafka_topic
+    for slug, orders in sales.items():
+        for number in range(orders):
+            order = {
+                "order_id": str(uuid4()),
+                "sale": slug,
+                "user_id": f"early-{number}",
+                "quantity": 1,
+                "at": 1_700_000_000_000,
+            }
+            producer.produce(topic, value=msgspec.json.encode(order), key=slug.encode())
+            count += 1
+            producer.poll(0)
+    _flush(producer)
+    return count
+
+
+def _granted(client: Any, sale: "Sale", partition: int, orders: int) -> Iterator["Record"]:
+    from orders import claims
+    from sales import directory, gate
+
+    [facts] = directory.published(client, [sale.slug])
+    assert facts is not None
+    keys = gate.pool_keys(sale.id)
+    for first in range(0, orders, _ATTEMPTS):
+        customers = [f"early-{number}" for number in range(first, min(first + _ATTEMPTS, orders))]
+        ids: dict[UUID, str] = {claims.order_id(sale.id, each, "early"): each for each in customers}
+        words = [word for order_id, each in ids.items() for word in (str(order_id), each, 1, "0")]
+        reply: Any = client.evalsha(facts.seal, len(keys), *keys, *words)
+        if set(reply[1::3]) != {"claimed"}:
+            raise Unfit(f"the gate did not grant everything: {reply[1::3][:3]}")
+        gate.mark_queued(client, sale.id, 0, sale.epoch, list(ids))
+        for (order_id, customer), at in zip(ids.items(), reply[2::3], strict=True):
+            claim = _claim(sale, order_id, customer, gate.from_ms(at))
+            yield claims.encode(claim, partition)
+
+
+def _claim(sale: "Sale", order_id: UUID, customer: str, claimed_at: datetime) -> Any:
+    from orders.claims import Claim
+
+    return Claim(
+        v=1, order_id=order_id, sale_id=sale.id, product_id=sale.product_id, user_id=customer, quantity=1,
+        unit_price=Decimal("19.90"), currency=sale.currency, pool=0, epoch=sale.epoch, claimed_at=claimed_at,
+    )  # fmt: skip
+
+
+def _producer() -> Producer:
+    from sales.topic import client_config
+
+    return Producer(
+        {
+            **client_config(),
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 2_000_000,
+        }
+    )
+
+
+def _append(producer: Producer, record: "Record") -> None:
+    from django.conf import settings
+
+    producer.produce(
+        settings.FLUXGATE.kafka_topic,
+        value=record.value,
+        key=record.key,
+        partition=record.partition,
+        headers=record.headers,  # type: ignore[arg-type]  # its list type is invariant
+    )
+    producer.poll(0)
+
+
+def _flush(producer: Producer) -> None:
+    if left := producer.flush(_PATIENCE_SECONDS):
+        raise Unfit(f"the log has not acknowledged {left} records after {_PATIENCE_SECONDS:g} s")

@@ -1,0 +1,87 @@
+"""One side at work on a fresh ground, from the opening of its sales to the balance of its books."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from uuid import uuid4
+
+from bench import buyers, shop, wrk
+from bench.ground import Ground
+from bench.sides import Side
+
+_QUIET_SECONDS = 0.3
+
+
+class Stage:
+    """Use it in a `with`. When the body ends well, the books are compared: that may raise Unbalanced.
+
+    `sales` has the units of each by its slug; `rate` is attempts a second that each admits, or one by slug.
+    """
+
+    def __init__(self, ground: Ground, side: Side, sales: Mapping[str, int], rate: int | Mapping[str, int]):
+        self.ground, self.side, self.sales = ground, side, dict(sales)
+        self._rates = dict(rate) if isinstance(rate, Mapping) else dict.fromkeys(sales, rate)
+        self.besides = 0  # orders that reached the log without being answered by the side
+        self.drained, self.drain_seconds = 0, 0.0
+        self.crowd = ground.logs / f"buyers-{side.form}"
+
+    def __enter__(self) -> "Stage":
+        self.ground.new_run()
+        if self.side.form == "ours":
+            shop.open_sales(self.sales, self._rates)
+        buyers.write(self.crowd, tokens=self.side.tokens)
+        self.side.start(self.ground, self.sales, max(self._rates.values()))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            accepted = self.settled().get("accepted", 0) + self.besides if error is None else 0
+        finally:
+            self.side.stop()
+        if error is not None:
+            return
+        if self.side.form == "ours":
+            if accepted:
+                begun = time.monotonic()
+                shop.drain(self.ground)
+                self.drained, self.drain_seconds = accepted, time.monotonic() - begun
+            shop.must_balance(self.sales, accepted)
+        else:
+            shop.reference_must_balance(self.ground, self.sales, accepted)
+
+    def drive(self, seconds: float, connections: int) -> wrk.Figures:
+        """The whole crowd at once, with new keys: as many requests as are answered."""
+        return wrk.run(
+            wrk.Load(
+                url=self.side.url,
+                form=self.side.form,
+                buyers=self.crowd,
+                sales=list(self.sales),
+                prefix=new_prefix(),
+                seconds=seconds,
+                connections=connections,
+                core=self.ground.cores.load,
+            )
+        )
+
+    def settled(self) -> dict[str, int]:
+        """The side's counts once they have stopped: what a load left behind in flight is still answered."""
+        last = self.side.answers()
+        while True:
+            time.sleep(_QUIET_SECONDS)
+            now = self.side.answers()
+            if now == last:
+                return now
+            last = now
+
+
+def slugs(count: int) -> list[str]:
+    """New names, so that no sale of an earlier run is meant."""
+    return [f"bench-{number}-{uuid4().hex[:6]}" for number in range(count)]
+
+
+def new_prefix() -> str:
+    """Of Idempotency-Keys that nobody has used yet."""
+    return f"{uuid4().hex[:12]}-"
