@@ -8,7 +8,7 @@ from bench.measuring import ENOUGH, OPEN, Knobs
 from bench.sides import Side
 from bench.stage import Stage, slugs
 
-_PIECE_SECONDS = 4.0
+_PIECE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)

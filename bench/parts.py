@@ -51,7 +51,7 @@ class _Bench:
 
     def half_load(self) -> None:
         for _ in range(min(2, self._options.rounds)):
-            for side in self._sides():
+            for side in self._sides(forms=self._forms):
                 full = results.of(self._found, "runs", side.name, "per_second", "accepted")
                 if full is None:
                     raise Unfit("half-load needs accepted before it, to know what the whole load is")
@@ -60,8 +60,8 @@ class _Bench:
                 self._say(f"half load, {side.name}: {run.rate:,} per s, p99 {run.p99 / 1000:.1f} ms")
 
     def original(self) -> None:
-        for side in self._sides():
-            run = original.measure(self._ground, side, 1 if self._options.quick else 5)
+        for side in self._sides(forms=self._forms):
+            run = original.measure(self._ground, side, self._options.quick)
             self._keep("original", run)
             self._say(f"original's load, {side.name}: {run.answered:,} answered, {run.sold} sold")
 
@@ -77,7 +77,7 @@ class _Bench:
 
     def memory(self) -> None:
         quick = self._options.quick
-        wanted, seconds = (100_000, 4.0) if quick else (1_000_000, 60.0)
+        wanted, seconds = (100_000, 3.0) if quick else (1_000_000, 60.0)
         run = memory.measure(self._ground, Ours("hot", self._options.settings), self._knobs, wanted, seconds)
         self._found["memory"] = asdict(run)
         self._say(f"memory, {run.refused:,} refused: {run.grown:+,} bytes in Redis")
@@ -96,12 +96,17 @@ class _Bench:
             self._say(f"{count} sales: {beside.per_cpu_second:,.0f} per CPU-s")
         self._found["growth"] = found
 
-    def _sides(self, doors: Iterable[str] = ()) -> list[Side]:
+    def _sides(self, doors: Iterable[str] = (), forms: Iterable[str] = FORMS) -> list[Side]:
         chosen = dict.fromkeys((*self._options.doors, *doors))
         sides: list[Side] = [Ours(door, self._options.settings) for door in chosen]
         if not self._options.ours_only:
-            sides += [Reference(form) for form in FORMS]
+            sides += [Reference(form) for form in forms]
         return sides
+
+    @property
+    def _forms(self) -> tuple[str, ...]:
+        """Where time is short only the stronger form of the reference."""
+        return FORMS[-1:] if self._options.quick else FORMS
 
     def _beside(self, side: Side) -> Callable[[int, float], None]:
         if self._options.profile is None or side.form != "ours":

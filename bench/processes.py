@@ -39,6 +39,7 @@ class Process:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self._asked = False
 
     def wait_until(self, ready: Callable[[], bool], seconds: float = READY_SECONDS) -> None:
         """Raises Unfit when the process ends before, or the time does."""
@@ -64,9 +65,14 @@ class Process:
         if (code := self._process.poll()) is not None:
             raise self._unfit(f"ended by itself with code {code}")
 
-    def stop(self) -> None:
-        if self._process.poll() is None:
+    def ask_to_end(self) -> None:
+        """SIGTERM once, without waiting."""
+        if not self._asked and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+        self._asked = True
+
+    def stop(self) -> None:
+        self.ask_to_end()
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:

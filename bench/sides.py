@@ -41,7 +41,11 @@ class Side(Protocol):
     def answers(self) -> dict[str, int]:
         """Its own count of outcomes since its start."""
 
-    def stop(self) -> None: ...
+    def ask_to_end(self) -> None:
+        """SIGTERM, without waiting."""
+
+    def stop(self) -> None:
+        """SIGTERM, and its end."""
 
 
 class Ours:
@@ -83,6 +87,9 @@ class Ours:
         for verdict, count in re.findall(r'^fluxgate_answers_total\{verdict="(\w+)"\} (\S+)$', text, re.M):
             found[_VERDICTS.get(verdict, verdict)] = int(float(count))
         return found
+
+    def ask_to_end(self) -> None:
+        self._process.ask_to_end()
 
     def stop(self) -> None:
         self._process.stop()
@@ -127,6 +134,9 @@ class Reference:
     def answers(self) -> dict[str, int]:
         self._process.check()
         return {name: int(count) for name, count in json.loads(fetch(f"{self.url}/stats") or "{}").items()}
+
+    def ask_to_end(self) -> None:
+        self._process.ask_to_end()
 
     def stop(self) -> None:
         self._process.stop()

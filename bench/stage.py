@@ -9,7 +9,7 @@ from bench import buyers, shop, wrk
 from bench.ground import Ground
 from bench.sides import Side
 
-_QUIET_SECONDS = 0.3
+_QUIET_SECONDS = 0.2
 
 
 class Stage:
@@ -36,17 +36,19 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            accepted = self.settled().get("accepted", 0) + self.besides if error is None else 0
-        finally:
-            self.side.stop()
         if error is not None:
+            self.side.stop()
             return
-        if self.side.form == "ours":
-            if accepted:
+        try:
+            accepted = self.settled().get("accepted", 0) + self.besides
+            self.side.ask_to_end()
+            if self.side.form == "ours" and accepted:
                 begun = time.monotonic()
                 shop.drain(self.ground)
                 self.drained, self.drain_seconds = accepted, time.monotonic() - begun
+        finally:
+            self.side.stop()
+        if self.side.form == "ours":
             shop.must_balance(self.sales, accepted)
         else:
             shop.reference_must_balance(self.ground, self.sales, accepted)
