@@ -21,9 +21,9 @@ from django.core.checks import ERROR, run_checks  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
 from fluxgate_site.doors import Doors  # noqa: E402
+from fluxgate_site.hot_door import HotDoor  # noqa: E402
 from fluxgate_site.shop_door import ShopDoor  # noqa: E402
 from fluxgate_site.stock_door import StockDoor  # noqa: E402
-from orders.api import finish_running  # noqa: E402
 from orders.identity import Identity  # noqa: E402
 from orders.log import Acknowledgements, KafkaLog  # noqa: E402
 from orders.status import Standings  # noqa: E402
@@ -47,6 +47,7 @@ class Application:
     def __init__(self) -> None:
         shop = StockDoor() if settings.FLUXGATE.door == "stock" else ShopDoor()
         self._doors = Doors(shop=shop, house=ASGIHandler())
+        self.hot = HotDoor()  # for the HTTP protocol, when FLUXGATE_DOOR=hot
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -80,8 +81,7 @@ class Application:
         gc.set_threshold(50_000, 20, 20)
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        # First the orders that still run, then the log they append to, then the gate that hears of it.
-        await finish_running()
+        # No order runs any more. First the log they were appended to, then the gate that hears of it.
         await asyncio.to_thread(log.close)
         await asyncio.sleep(0)  # the last reports reach the loop
         await turnstile.close()

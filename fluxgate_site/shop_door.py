@@ -18,6 +18,7 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
 from sales.problems import Problem
+from sales.reply import written
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -81,8 +82,8 @@ async def whole_body(scope: HTTPScope, receive: Receive) -> bytes:
 
 
 async def send_whole(response: HttpResponse, send: Send) -> None:
-    content = response.content
-    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
+    content, given = written(response)
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in given.items()]
     headers.append((b"x-content-type-options", b"nosniff"))
     if response.status_code != 304:
         headers.append((b"content-length", str(len(content)).encode()))

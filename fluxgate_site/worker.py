@@ -5,6 +5,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
+from fluxgate_site.environment import Environment
+
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, without two of its habits."""
@@ -21,10 +23,18 @@ class Protocol(HttpToolsProtocol):
         self.cycle.keep_alive = False
 
 
+def _protocol() -> type[Protocol]:
+    if Environment().door != "hot":
+        return Protocol
+    from fluxgate_site.hot_protocol import HotProtocol  # it is made of this one
+
+    return HotProtocol
+
+
 class Worker(UvicornWorker):
     CONFIG_KWARGS: dict[str, Any] = {
         "loop": "uvloop",
-        "http": Protocol,
+        "http": _protocol(),
         "lifespan": "on",
         "ws": "none",
         "server_header": False,

@@ -4,13 +4,12 @@ The answers come in the order of the decision table of docs/api.md, and tests wa
 row. Nothing on the way to a 202 opens a database connection.
 """
 
-import asyncio
 import re
 from typing import Any, cast
 from uuid import UUID
 
 import msgspec
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from ninja import Router
 from ninja.security import HttpBearer
 
@@ -20,20 +19,22 @@ from orders.claims import order_id as make_order_id
 from orders.identity import Identity, InvalidToken
 from orders.log import Acknowledgements, LogUnavailable
 from orders.placing import Placed, place
+from orders.quick import quick
 from orders.schemas import LINKS, PLACING_HEADERS, OrderAccepted, OrderRequest, OrderStatus
 from orders.status import Standing, Standings
 from sales.database import DatabaseAway
 from sales.directory import Facts
 from sales.gate import Fenced, GateUnreachable, Verdict, from_ms
 from sales.problems import Problem, problems
-from sales.turnstile import Attempt, Turnstile
+from sales.refusals import Attempt, Refusals
+from sales.reply import Reply
+from sales.turnstile import Turnstile
 from waitingroom import admission, shedding
 
 router = Router(tags=["orders"])
 
 _TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _POLL_SECONDS = {"held": 2, "queued": 1}
-_running: set[asyncio.Task[Any]] = set()
 
 
 class Buyer(HttpBearer):
@@ -90,6 +91,7 @@ class BuyerWithKey(Buyer):
         "responses": {202: {"links": LINKS}},
     },
 )
+@quick
 async def place_order(request: HttpRequest, sale: str, body: OrderRequest) -> HttpResponse:
     """Asks for units of a sale. Repeat with the same key after any doubt: it names the same order.
 
@@ -114,13 +116,13 @@ async def place_order(request: HttpRequest, sale: str, body: OrderRequest) -> Ht
         )
         if not (facts.seal or facts.fenced):  # public, but not armed: there is no gate to ask yet
             raise await _not_open(turnstile, facts)
-        placed = await _shielded(place(turnstile, log, facts, attempt, traceparent=_traceparent(request)))
+        placed = await place(turnstile, log, facts, attempt, traceparent=_traceparent(request))
     except (GateUnreachable, Fenced, LogUnavailable) as error:
-        metrics.answers.labels("unavailable").inc()
+        metrics.answers.count("unavailable")
         raise Problem("temporarily-unavailable", retry_after=1) from error
-    metrics.answers.labels(placed.answer.verdict).inc()
+    metrics.answers.count(placed.answer.verdict)
     if placed.state is None:
-        return _refuse(request, facts, placed)
+        return _refuse(request, facts, placed, turnstile.repeating(facts, placed.answer))
     return _accept(facts, placed, body.quantity)
 
 
@@ -162,7 +164,7 @@ async def cancel_order(request: HttpRequest, order_id: str) -> HttpResponse:
         return _json(standing.body(), 200)
     state = _state(request)
     try:
-        await _shielded(cancel(state["turnstile"], state["log"], standing))
+        await cancel(state["turnstile"], state["log"], standing)
     except (GateUnreachable, Fenced, LogUnavailable) as error:
         raise Problem("temporarily-unavailable", retry_after=1) from error
     response = _json(standing.body() | {"final": False}, 202)  # it will be cancelled: ask again
@@ -177,7 +179,7 @@ def _state(request: HttpRequest) -> dict[str, Any]:
 
 def _times(request: HttpRequest, name: bytes) -> int:
     """How often the request carries this header; the name in lower case."""
-    return sum(each == name for each, _ in request.scope["headers"])  # type: ignore[attr-defined]
+    return [each for each, _ in request.scope["headers"]].count(name)  # type: ignore[attr-defined]
 
 
 def _unauthorized(detail: str) -> Problem:
@@ -198,20 +200,6 @@ def _traceparent(request: HttpRequest) -> str | None:
     """The W3C trace context of the caller, if it is one: it travels on with the claim."""
     value = request.headers.get("traceparent", "")
     return value if _TRACEPARENT.fullmatch(value) else None
-
-
-async def _shielded(work: Any) -> Any:
-    """Awaits the work; when the client hangs up and cancels us, the work goes on to its end."""
-    task = asyncio.ensure_future(work)
-    _running.add(task)
-    task.add_done_callback(_running.discard)
-    return await asyncio.shield(task)
-
-
-async def finish_running() -> None:
-    """Waits for orders whose clients have gone. Called at shutdown, before the clients close."""
-    if _running:
-        await asyncio.wait(set(_running))
 
 
 async def _mine(request: HttpRequest, order_id: str) -> Standing:
@@ -236,27 +224,27 @@ def _status_url(order_id: UUID | str) -> str:
 
 def _accept(facts: Facts, placed: Placed, quantity: int) -> HttpResponse:
     # server_time is the claim's own, so that a replay repeats the original body to the byte.
-    response = _json(
-        {
-            "order_id": placed.order_id,
-            "state": placed.state,
-            "sale": facts.slug,
-            "quantity": quantity,
-            "status_url": _status_url(placed.order_id),
-            "server_time": from_ms(placed.answer.first),
-        },
-        202,
-    )
-    response["Location"] = _status_url(placed.order_id)
-    response["Cache-Control"] = "no-store"
+    body = {
+        "order_id": placed.order_id,
+        "state": placed.state,
+        "sale": facts.slug,
+        "quantity": quantity,
+        "status_url": _status_url(placed.order_id),
+        "server_time": from_ms(placed.answer.first),
+    }
+    headers = {
+        "Content-Type": "application/json",
+        "Location": _status_url(placed.order_id),
+        "Cache-Control": "no-store",
+    }
     if placed.answer.verdict is Verdict.REPLAYED:
-        response["Idempotency-Replayed"] = "true"
+        headers["Idempotency-Replayed"] = "true"
     if placed.state == "held":
-        response["Retry-After"] = str(_POLL_SECONDS["held"])
-    return response
+        headers["Retry-After"] = str(_POLL_SECONDS["held"])
+    return Reply(202, msgspec.json.encode(body), headers)
 
 
-def _refuse(request: HttpRequest, facts: Facts, placed: Placed) -> HttpResponse:
+def _refuse(request: HttpRequest, facts: Facts, placed: Placed, refusals: Refusals | None) -> HttpResponse:
     """The verdict as an answer: rows 5 and 7 to 12 of the decision table."""
     verdict, first, _, now = placed.answer
     common: dict[str, Any] = {"server_time": from_ms(now)}
@@ -272,26 +260,31 @@ def _refuse(request: HttpRequest, facts: Facts, placed: Placed) -> HttpResponse:
         case Verdict.ADMISSION_REQUIRED:
             raise Problem("admission-required", room_url=shedding.room_url(facts.slug), **common)
         case Verdict.BUSY:
-            return _turn_away(request, facts, float(first), common)
+            return _turn_away(request, facts, float(first), common, refusals)
         case Verdict.LIMIT_REACHED:
             if not first:
                 raise Problem("limit-reached", "So many units are above the limit.", order_url=None, **common)
             raise Problem("limit-reached", order_url=_status_url(first), **common)
         case Verdict.SOLD_OUT if int(first) > 0:
             # Held for as long as an acknowledgement takes: milliseconds, or until the sweeper comes.
-            raise Problem("all-units-held", retry_after=1, **common)
+            raise Problem("all-units-held", retry_after=1, refusals=refusals, **common)
         case _:
-            raise Problem("sold-out", **common)
+            raise Problem("sold-out", refusals=refusals, **common)
 
 
-def _turn_away(request: HttpRequest, facts: Facts, wait_ms: float, common: dict[str, Any]) -> HttpResponse:
+def _turn_away(
+    request: HttpRequest, facts: Facts, wait_ms: float, common: dict[str, Any], refusals: Refusals | None
+) -> HttpResponse:
     room, seconds = shedding.room_url(facts.slug), shedding.retry_after(wait_ms)
     if shedding.wants_json(request):
-        raise Problem("too-busy", retry_after=seconds, room_url=room, **common)
-    response = HttpResponseRedirect(room)
-    response["Retry-After"] = str(seconds)
-    response["Cache-Control"] = "no-store"
-    return response
+        raise Problem("too-busy", retry_after=seconds, room_url=room, refusals=refusals, **common)
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Location": room,
+        "Retry-After": str(seconds),
+        "Cache-Control": "no-store",
+    }
+    return Reply(302, b"", headers, refusals)
 
 
 async def _not_open(turnstile: Turnstile, facts: Facts) -> Problem:

@@ -27,16 +27,24 @@ class Identity:
 
     def customer(self, token: str) -> str:
         """The customer the token names (its `sub`). Raises InvalidToken."""
-        known = self._known.get(token)
-        if known is not None:
-            if time.time() < known[0]:
-                return known[1]
-            del self._known[token]
+        remembered = self.remembered(token)
+        if remembered is not None:
+            return remembered
         customer, expires = _verify(token)
         self._known[token] = (expires, customer)
         if len(self._known) > _MOST_REMEMBERED:
             self._known.popitem(last=False)
         return customer
+
+    def remembered(self, token: str) -> str | None:
+        """The customer of a token that was verified before and is still good."""
+        known = self._known.get(token)
+        if known is None:
+            return None
+        if time.time() < known[0]:
+            return known[1]
+        del self._known[token]
+        return None
 
 
 def _verify(token: str) -> tuple[str, float]:

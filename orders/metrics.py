@@ -3,10 +3,42 @@
 Base units in the names, no ids as labels: a sale that is popular must not make the metrics grow.
 """
 
+import asyncio
+from collections import Counter as Counts
+
 from prometheus_client import Counter, Gauge, Histogram
 
-answers = Counter(
-    "fluxgate_answers_total", "Attempts on units, by the gate's verdict or `unavailable`.", ["verdict"]
+
+class Tally:
+    """A counter with one label, told of everything that was counted once in a tenth of a second.
+
+    A lock and a shared file make one step of prometheus' own counter cost a tenth of a refusal.
+    """
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._counts: Counts[str] = Counts()
+        self._due = False
+
+    def count(self, label: str) -> None:
+        """To be called inside an event loop."""
+        self._counts[label] += 1
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_later(0.1, self.tell)
+
+    def tell(self) -> None:
+        """Adds what was counted since the last time."""
+        self._due = False
+        counts, self._counts = self._counts, Counts()
+        for label, number in counts.items():
+            self._counter.labels(label).inc(number)
+
+
+answers = Tally(
+    Counter(
+        "fluxgate_answers_total", "Attempts on units, by the gate's verdict or `unavailable`.", ["verdict"]
+    )
 )
 acknowledgement_seconds = Histogram(
     "fluxgate_acknowledgement_seconds",

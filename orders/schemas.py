@@ -19,7 +19,7 @@ LINKS = {
 class OrderRequest(Schema):
     """What a buyer asks for. Who buys comes from the token, never from here."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     quantity: int = Field(ge=1, le=1_000_000, description="Units, a whole JSON number.")
 

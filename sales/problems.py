@@ -12,6 +12,9 @@ from django.http import HttpResponse
 from ninja import Schema
 from pydantic import ConfigDict
 
+from sales.refusals import Refusals
+from sales.reply import Reply
+
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -167,7 +170,7 @@ def problems(*statuses: int) -> dict[int, Any]:
 class Problem(Exception):
     """Raised anywhere behind the API to refuse. `extensions` join the JSON object.
 
-    `retry_after` is whole seconds. The status is the type's own.
+    `retry_after` is whole seconds. The status is the type's own. `refusals` as in Reply.
     """
 
     def __init__(
@@ -177,12 +180,14 @@ class Problem(Exception):
         *,
         retry_after: int | None = None,
         headers: dict[str, str] | None = None,
+        refusals: Refusals | None = None,
         **extensions: Any,
     ) -> None:
         super().__init__(slug)
         self.type = BY_SLUG[slug]
         self.detail = detail
         self.extensions = extensions
+        self.refusals = refusals
         self.headers = dict(headers or {})
         if retry_after is not None:
             self.headers["Retry-After"] = str(retry_after)
@@ -195,8 +200,5 @@ class Problem(Exception):
         )
 
     def response(self) -> HttpResponse:
-        response = HttpResponse(self.body(), content_type=CONTENT_TYPE, status=self.type.status)
-        response["Cache-Control"] = "no-store"
-        for name, value in self.headers.items():
-            response[name] = value
-        return response
+        headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"} | self.headers
+        return Reply(self.type.status, self.body(), headers, self.refusals)

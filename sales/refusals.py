@@ -60,13 +60,24 @@ class Refusals:
 
     def repeat(self, attempt: Attempt) -> Answer | None:
         """What the gate would answer, or None: ask it."""
-        now = time.monotonic()
-        if now >= self._until or self._told is None or attempt.customer in self._holders:
+        if self._told is None or attempt.admitted or not self.hold_for(attempt.customer):
             return None
-        # The room lets the admitted pass, and the limit is decided before the units are.
-        if attempt.admitted or attempt.quantity > self._quantity:
+        if attempt.quantity > self._quantity:  # it may be above the limit, which is decided before the units
             return None
-        return self._told._replace(now=self._told.now + int(1000 * (now - self._at)))
+        return self._told._replace(now=self._told.now + int(1000 * (time.monotonic() - self._at)))
+
+    def repeats(self, answer: Answer) -> bool:
+        """Whether this is what others are told at the moment."""
+        return self._told is not None and self._told[:2] == answer[:2] and time.monotonic() < self._until
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The gate's word for it."""
+        return self._told and self._told.verdict
+
+    def hold_for(self, customer: str) -> bool:
+        """Whether a customer is told it as well, who is not admitted: the room lets those pass."""
+        return time.monotonic() < self._until and customer not in self._holders
 
     def ask(self) -> Question:
         """To be called before the gate is asked, and given back with what it says."""

@@ -175,6 +175,11 @@ class Turnstile:
             self._pools.pop(facts.seal, None)
             raise
 
+    def repeating(self, facts: Facts, answer: Answer) -> Refusals | None:
+        """What this process knows of the sale, when that is what it would answer to others as well."""
+        pool = self._pools.get(facts.seal)
+        return pool.refusals if pool is not None and pool.refusals.repeats(answer) else None
+
     def mark_queued(self, facts: Facts, order_id: UUID) -> None:
         """held -> queued, in groups, off the critical path. What fails here the sweeper makes up for."""
         with suppress(QueueFull):

@@ -41,7 +41,10 @@ def test_metrics_only_on_the_internal_port(site: Site) -> None:
     for customer in ("ann", "bob"):
         site.buy(sale.slug, customer)
     assert site.get("/metrics").status_code == 404
-    metrics = requests.get(f"http://127.0.0.1:{site.metrics_port}/metrics", timeout=10).text
+    address = f"http://127.0.0.1:{site.metrics_port}/metrics"
+    # What was counted reaches the metrics a tenth of a second later.
+    eventually(lambda: 'fluxgate_answers_total{verdict="sold_out"}' in requests.get(address, timeout=10).text)
+    metrics = requests.get(address, timeout=10).text
     assert 'fluxgate_answers_total{verdict="claimed"}' in metrics
     assert 'fluxgate_answers_total{verdict="sold_out"}' in metrics
     assert "fluxgate_acknowledgement_seconds_count" in metrics

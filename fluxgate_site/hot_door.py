@@ -1,0 +1,85 @@
+"""The hot door: requests to `/api/` answered inside the HTTP protocol, without ASGI in between.
+
+Behind it are Django's URLs and ninja's operations, as behind the other doors: tests/doors holds all
+three to the same answers. It takes the requests it is sure of; for every other one it has no route,
+and uvicorn and the shop door answer it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import structlog
+from django.http import HttpResponseNotAllowed
+from django.urls import Resolver404, resolve
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from fluxgate_site.hot_request import HotRequest
+from orders.echoes import Echoes
+from sales.problems import Problem
+from sales.reply import written
+
+logger = structlog.get_logger(__name__)
+
+
+class Route(NamedTuple):
+    view: Callable[..., Awaitable[Any]]
+    arguments: dict[str, Any]
+    method: str
+    path: str
+
+
+class HotDoor:
+    """Finds routes, starts them, and writes their answers. One per process."""
+
+    def __init__(self) -> None:
+        self.echoes = Echoes()
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def route(method: bytes, url: bytes) -> Route | None:
+        """The operation behind this request line, or None for what is not answered here."""
+        if method not in (b"GET", b"POST") or not url.startswith(b"/api/"):
+            return None
+        if b"%" in url or b"?" in url or b"#" in url or not url.isascii():
+            return None
+        path = url.decode()
+        try:
+            match = resolve(path)
+        except Resolver404:
+            return None
+        if not asyncio.iscoroutinefunction(match.func) or match.args:
+            return None
+        return Route(match.func, match.kwargs, method.decode(), path)
+
+    @staticmethod
+    def start(route: Route, scope: Any, fields: dict[bytes, bytes], body: bytes) -> Any:
+        """The coroutine that answers the request: its result is for `write`."""
+        return route.view(HotRequest(scope, fields, body), **route.arguments)
+
+    @staticmethod
+    def failed(error: BaseException) -> Any:
+        """The answer to a request that broke in a way its operation did not expect."""
+        logger.error("request failed", exc_info=error)
+        return Problem("internal-error").response()
+
+    @staticmethod
+    def write(response: Any, common: bytes, *, keep_alive: bool) -> bytes:
+        """The response on the wire. `common` are the headers that every answer of the server has."""
+        if isinstance(response, HttpResponseNotAllowed):  # ninja's own is a page
+            response = Problem("method-not-allowed", headers={"Allow": response["Allow"]}).response()
+        body, headers = written(response)
+        head = "".join([f"{name.lower()}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
+        if response.status_code == 304:
+            length = b""
+        else:
+            length = b"content-length: %d\r\n" % len(body)
+        return b"%b%b%bx-content-type-options: nosniff\r\n%b%b\r\n%b" % (
+            STATUS_LINE[response.status_code],
+            common,
+            head,
+            length,
+            b"" if keep_alive else b"connection: close\r\n",
+            body,
+        )

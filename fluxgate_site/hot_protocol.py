@@ -1,0 +1,178 @@
+"""uvicorn's HTTP/1.1 with the hot door in it.
+
+A request that has arrived whole, by itself, in plain HTTP/1.1 is answered from here. Whatever is
+different in any way goes on as in stock uvicorn, with all that has been read of it: bodies in pieces,
+chunked ones, `Expect`, `Upgrade`, headers that come twice, requests that wait behind another one,
+clients that do not read. So only one kind of request has two implementations.
+"""
+
+import types
+from typing import Any
+
+from fluxgate_site.worker import Protocol
+
+BODY_BYTES = 4096
+
+
+class _Nobody:
+    """Nobody waits for messages of a hot request."""
+
+    def set(self) -> None:
+        pass
+
+
+class HotCycle:
+    """A hot request and its response, as far as uvicorn asks its own cycle for it."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete")
+    message_event = _Nobody()
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.disconnected = self.response_complete = False
+
+
+class HotProtocol(Protocol):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._door = _door(self.app)
+        self._found: tuple[Any, dict[bytes, bytes]] | None = None  # a request whose body is awaited
+        self._body: list[bytes] = []
+        self._stock = bool(self.root_path or self.access_log or self.limit_concurrency)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._found is not None:  # the rest of its body is still on its way
+            body, self._found = self._body, None
+            if not self.transport.is_closing():
+                self._go_the_stock_way()
+                for piece in body:
+                    super().on_body(piece)
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        cycle = self.cycle
+        if (cycle is None or cycle.response_complete) and not (self._stock or self.flow.write_paused):
+            route = self._door.route(self.parser.get_method(), self.url)
+            if route is not None:
+                fields = dict(self.headers)
+                if len(fields) == len(self.headers) and _plain(fields) and self._is_plain():
+                    self._found, self._body = (route, fields), []
+                    return
+        self._go_the_stock_way()
+
+    def _is_plain(self) -> bool:
+        return self.parser.get_http_version() == "1.1" and not self.parser.should_upgrade()
+
+    def on_body(self, body: bytes) -> None:
+        if self._found is not None:
+            self._body.append(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._found is None:
+            super().on_message_complete()
+            return
+        (route, fields), self._found = self._found, None
+        body = b"".join(self._body)
+        keep_alive = self.parser.should_keep_alive()
+        if (
+            keep_alive
+            and (again := self._door.echoes.find(self.app_state, self.url, fields, body)) is not None
+        ):
+            self.transport.write(again)
+            self.on_response_complete()
+            return
+        cycle = self.cycle = HotCycle(keep_alive)  # type: ignore[assignment]
+        scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "method": route.method,
+            "path": route.path,
+            "raw_path": self.url,
+            "query_string": b"",
+            "headers": self.headers,
+            "state": self.app_state,
+        }
+        answering = self._door.start(route, scope, fields, body)
+        # Most refusals are known at once; only what has to wait becomes a task.
+        try:
+            awaited = answering.send(None)
+        except StopIteration as end:
+            sent = self._answer(cycle, end.value)
+            if keep_alive:
+                self._door.echoes.note(self.url, fields, body, end.value, sent)
+        except Exception as error:
+            self._answer(cycle, self._door.failed(error))
+        else:
+            task = self.loop.create_task(self._go_on(cycle, answering, awaited))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _go_on(self, cycle: HotCycle, answering: Any, awaited: Any) -> None:
+        try:
+            response = await _resumed(answering, awaited)
+        except Exception as error:
+            response = self._door.failed(error)
+        self._answer(cycle, response)
+
+    def _answer(self, cycle: HotCycle, response: Any) -> bytes:
+        cycle.response_complete = True
+        common = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        sent: bytes = self._door.write(response, common, keep_alive=cycle.keep_alive)
+        if not cycle.disconnected:
+            self.transport.write(sent)
+            if not cycle.keep_alive:
+                self.transport.close()
+        self.on_response_complete()
+        return sent
+
+    def _go_the_stock_way(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+
+def _door(application: Any) -> Any:
+    """The application's hot door, through whatever uvicorn has wrapped it in."""
+    while not hasattr(application, "hot"):
+        application = application.app
+    return application.hot
+
+
+def _plain(fields: dict[bytes, bytes]) -> bool:
+    if b"transfer-encoding" in fields or b"expect" in fields or b"upgrade" in fields:
+        return False
+    return int(fields.get(b"content-length", 0)) <= BODY_BYTES
+
+
+@types.coroutine
+def _resumed(coroutine: Any, awaited: Any) -> Any:
+    """Goes on with a coroutine that was driven to its first wait. What it returns, or raises."""
+    try:
+        while True:
+            try:
+                sent = yield awaited
+            except BaseException as error:
+                awaited = coroutine.throw(error)
+            else:
+                awaited = coroutine.send(sent)
+    except StopIteration as end:
+        return end.value
