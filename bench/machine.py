@@ -76,8 +76,11 @@ def describe() -> dict[str, object]:
 
 
 def commit() -> tuple[str, bool]:
-    """The commit's short name, and whether the files differ from it."""
-    return _said("git", "rev-parse", "--short=10", "HEAD"), bool(_said("git", "status", "--porcelain"))
+    """The commit's short name, and whether the files differ from it; outside of git "unknown"."""
+    name = _said("git", "rev-parse", "--short=10", "HEAD")
+    if not re.fullmatch("[0-9a-f]+", name):
+        return "unknown", False
+    return name, bool(_said("git", "status", "--porcelain"))
 
 
 def _said(*command: str) -> str:

@@ -63,6 +63,16 @@ def drain(ground: Ground, seconds: float = 300.0) -> None:
         os.sched_setaffinity(0, {ground.cores.load})
 
 
+def held(slugs: Iterable[str]) -> int:
+    """Units that the gate has set aside and that are not promised yet."""
+    from sales import gate
+    from sales.models import Sale
+
+    with gate.connect() as client:
+        images = [gate.image(client, sale.id) for sale in Sale.objects.filter(slug__in=list(slugs))]
+    return sum(image.held for image in images if image)
+
+
 def must_balance(slugs: Iterable[str], accepted: int) -> None:
     """Gate, log and order book of these sales agree, and hold what was promised. Raises Unbalanced."""
     from orders import reconciliation
@@ -90,9 +100,13 @@ def judge(balances: Iterable["Balance"], accepted: int) -> None:
         raise Unbalanced(f"{accepted} orders were answered 202, and {written} are in the order book")
 
 
+def reference_taken(ground: Ground, sales: Mapping[str, int]) -> int:
+    """Units that are missing from the reference's stock."""
+    with ground.gate_client() as client:
+        return sum(units - int(client.get(f"stock:{sale}") or 0) for sale, units in sales.items())
+
+
 def reference_must_balance(ground: Ground, sales: Mapping[str, int], accepted: int) -> None:
     """What the reference has accepted is what is missing from its stock. Raises Unbalanced."""
-    with ground.gate_client() as client:
-        taken = sum(units - int(client.get(f"stock:{sale}") or 0) for sale, units in sales.items())
-    if taken != accepted:
+    if (taken := reference_taken(ground, sales)) != accepted:
         raise Unbalanced(f"the reference has accepted {accepted} orders and taken {taken} units")

@@ -10,6 +10,7 @@ from bench.ground import Ground
 from bench.sides import Side
 
 _QUIET_SECONDS = 0.2
+_PATIENCE_SECONDS = 10.0
 
 
 class Stage:
@@ -69,14 +70,22 @@ class Stage:
         )
 
     def settled(self) -> dict[str, int]:
-        """The side's counts once they have stopped: what a load left behind in flight is still answered."""
-        last = self.side.answers()
-        while True:
-            time.sleep(_QUIET_SECONDS)
-            now = self.side.answers()
-            if now == last:
-                return now
+        """The side's counts once they stand still and no unit is between stock and promise.
+
+        What a load leaves behind in flight is still answered. A unit that stays between them is
+        for the balance to find.
+        """
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        last: dict[str, int] = {}
+        while (now := self.side.answers()) != last or (self._under_way(now) and time.monotonic() < give_up):
             last = now
+            time.sleep(_QUIET_SECONDS)
+        return now
+
+    def _under_way(self, answers: dict[str, int]) -> bool:
+        if self.side.form == "ours":
+            return shop.held(self.sales) > 0
+        return shop.reference_taken(self.ground, self.sales) != answers.get("accepted", 0)
 
 
 def slugs(count: int) -> list[str]:
