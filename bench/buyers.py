@@ -4,26 +4,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 COUNT = 4000
+_LIFETIME = timedelta(hours=2)
 
 
 def write(path: Path, *, tokens: bool, count: int = COUNT) -> None:
     """A line per buyer: the customer, and for our side the token, signed as the settings say."""
+    with path.open("w") as file:
+        for number in range(count):
+            customer = f"buyer-{number}"
+            file.write(f"{customer} {token(customer) if tokens else ''}\n")
+
+
+def token(customer: str) -> str:
     import jwt
     from django.conf import settings
 
     fluxgate = settings.FLUXGATE
     kid, key = next(iter(fluxgate.token_keys.items()))
-    expires = datetime.now(UTC) + timedelta(hours=2)
-    with path.open("w") as file:
-        for number in range(count):
-            customer = f"buyer-{number}"
-            token = ""
-            if tokens:
-                claims = {
-                    "sub": customer,
-                    "iss": fluxgate.token_issuer,
-                    "aud": fluxgate.token_audience,
-                    "exp": expires,
-                }
-                token = jwt.encode(claims, key, algorithm=fluxgate.token_algorithm, headers={"kid": kid})
-            file.write(f"{customer} {token}\n")
+    claims = {
+        "sub": customer,
+        "iss": fluxgate.token_issuer,
+        "aud": fluxgate.token_audience,
+        "exp": datetime.now(UTC) + _LIFETIME,
+    }
+    return jwt.encode(claims, key, algorithm=fluxgate.token_algorithm, headers={"kid": kid})

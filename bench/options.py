@@ -6,7 +6,14 @@ from pathlib import Path
 from bench.measuring import SCENARIOS
 from bench.sides import DOORS
 
-PARTS = (*(name.replace(" ", "-") for name in SCENARIOS), "half-load", "original", "durable", "memory")
+PARTS = (
+    *(name.replace(" ", "-") for name in SCENARIOS),
+    "half-load",
+    "original",
+    "durable",
+    "memory",
+    "other-doors",
+)
 USAGE = """Without a name all parts run, which takes under 10 minutes (--quick: 90 s), and the figures are
 kept in bench/results/. With names only those parts run, and nothing is kept unless --keep says so."""
 

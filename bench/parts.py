@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-from bench import durable, growth, half_load, measuring, memory, original, results
+from bench import durable, growth, half_load, measuring, memory, original, other_doors, results
 from bench.errors import Unfit
 from bench.ground import Ground
 from bench.measuring import SCENARIOS, Knobs
@@ -81,6 +81,11 @@ class _Bench:
         run = memory.measure(self._ground, Ours("hot", self._options.settings), self._knobs, wanted, seconds)
         self._found["memory"] = asdict(run)
         self._say(f"memory, {run.refused:,} refused: {run.grown:+,} bytes in Redis")
+
+    def other_doors(self) -> None:
+        for run in other_doors.measure(self._ground, Ours("hot", self._options.settings), self._knobs):
+            self._keep("other_doors", run)
+            self._say(f"under load, {run.door}: p99 {run.p99 / 1000:.1f} ms of {run.asked}")
 
     def growth(self) -> None:
         side = Ours(self._options.doors[0], self._options.settings)

@@ -24,6 +24,8 @@ def show(found: Document, console: Console) -> None:
         console.print(_durable(found))
     if found["memory"]:
         _memory(found, console)
+    if found["other_doors"]:
+        console.print(_other_doors(found))
     if found["growth"]:
         console.print(_growth(found))
         console.print(_side_by_side(found))
@@ -113,6 +115,17 @@ def _memory(found: Document, console: Console) -> None:
         f"memory      {memory['refused']:,} requests refused in {memory['seconds']:.0f} s, Redis holds "
         f"{grown:+,.0f} kB of {memory['before'] / 1000:,.0f} kB more (target: within 1 MB){verdict}"
     )
+
+
+def _other_doors(found: Document) -> Table:
+    table = _table(
+        "while orders saturate the process (target: p99 below 200 ms)", "asked", "p50 ms", "p99 ms"
+    )
+    for row in found["other_doors"]:
+        table.add_row(
+            row["door"], f"{row['asked']:,}", f"{row['p50'] / 1000:.1f}", f"{row['p99'] / 1000:.1f}"
+        )
+    return table
 
 
 def _growth(found: Document) -> Table:

@@ -32,6 +32,7 @@ def new(knobs: Any, quick: bool) -> Document:
         "original": [],
         "durable": [],
         "memory": None,
+        "other_doors": [],
         "growth": None,
     }
 
