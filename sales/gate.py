@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
+import msgspec
 import redis
 from django.conf import settings
 from redis.backoff import NoBackoff
@@ -40,6 +41,9 @@ class Verdict(enum.StrEnum):
     BUSY = "busy"
     LIMIT_REACHED = "limit_reached"
     SOLD_OUT = "sold_out"
+
+
+VERDICTS = {str(verdict): verdict for verdict in Verdict}  # calling the enum costs ten times a look-up
 
 
 class ClaimLetter(enum.StrEnum):
@@ -145,7 +149,7 @@ def reaching() -> Iterator[None]:
 
 
 def settle_arguments(epoch: int | str, letter: ClaimLetter, order_ids: Iterable[UUID]) -> list[str]:
-    return [str(epoch), letter, *map(str, order_ids)]
+    return [str(epoch), letter, *msgspec.to_builtins(list(order_ids))]  # `str` of a UUID takes 1.7 µs
 
 
 def _move(

@@ -121,7 +121,7 @@ BROKEN_TWINS: dict[str, tuple[str, str, str]] = {
     "another pool's keys are taken": ("claim", "if KEYS[1] ~= GATE then", "if false then"),
     "settled goes back to queued": ("settle", "order[letter] < order[target] and", ""),
     "an acknowledgement of another epoch counts": ("settle", "(epoch == '' or of == epoch)", "true"),
-    "queued stays pending": ("settle", "    redis.call('ZREM', KEYS[3], ARGV[i])\n", ""),
+    "queued stays pending": ("settle", "    redis.call('ZREM', KEYS[3], unpack(ids))\n", ""),
     "released twice": ("release", "s = 'settled' }", "s = 'settled', r = 'released' }"),
     "released, and still counted for the customer": ("release", "    if count then\n", "    if false then\n"),
     "released stays pending": ("release", "    redis.call('ZREM', KEYS[4], ARGV[i])\n", ""),
