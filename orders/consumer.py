@@ -13,7 +13,7 @@ record of a newer release is waited for in its own partition, while the others g
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import redis
@@ -95,8 +95,10 @@ class Consumer:
             self._go_back("gate", "the gate is back", pause=0)
         found: dict[int, list[Message]] = {}
         for message in read(self._kafka, self._batch, wait_seconds):
-            if self._usable(message):
-                found.setdefault(number_of(message), []).append(message)
+            if message.error() is not None:
+                self._heed(message)
+            elif (number := number_of(message)) in self._partitions:
+                found.setdefault(number, []).append(message)
         if found:
             crashpoints.reached("consume.after-read")
         try:
@@ -177,12 +179,10 @@ class Consumer:
             self._settling.begin()
             logger.info("partitions begun", partitions=sorted(self._partitions))
 
-    def _usable(self, message: Message) -> bool:
-        """Whether it is a record of a partition that is ours, and not an event or an error."""
-        error = message.error()
+    def _heed(self, message: Message) -> None:
+        """An event or an error, which comes in the place of a record."""
+        error: Any = message.error()
         partition = self._partitions.get(number_of(message))
-        if error is None:
-            return partition is not None
         if error.code() == KafkaError._PARTITION_EOF:
             if partition is not None:
                 partition.ended_at = message.offset() or 0
@@ -193,7 +193,6 @@ class Consumer:
             raise KafkaException(error)
         else:
             logger.warning("consumer", error=error.str())
-        return False
 
     def _work_off(self, number: int, messages: list[Message]) -> Partition | None:
         """Fulfills and settles what was read of one partition. None: it has nothing to commit."""
@@ -206,7 +205,7 @@ class Consumer:
             partition.oldest_at = appended_at(messages[-1])  # what follows is younger
         return partition if done else None
 
-    def _take(self, partition: Partition, records: list[Read]) -> bool:
+    def _take(self, partition: Partition, records: Sequence[Read]) -> bool:
         """False: there is nothing whose offset may be committed."""
         records = partition.unseen(records)
         if not records:

@@ -19,6 +19,7 @@ from itertools import groupby
 from typing import NamedTuple, cast
 from uuid import UUID
 
+import msgspec
 import structlog
 from django.db import DataError, IntegrityError
 
@@ -52,7 +53,7 @@ class Batch(NamedTuple):
         return self.records[-1].offset + 1
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True):
     """What the order book says of one record's order. `new` is False when it said so before."""
 
     order_id: UUID
@@ -168,11 +169,14 @@ def _confirm(claims: list[Claim]) -> list[Outcome]:
     unique = list(once.values())
     new = book.insert(unique, OrderState.CONFIRMED, [""] * len(unique))
     known: dict[UUID, tuple[OrderState, str]] = dict.fromkeys(new, (OrderState.CONFIRMED, ""))
-    fresh = [claim for claim in unique if claim.order_id in new]
+    fresh = unique if len(new) == len(unique) else [claim for claim in unique if claim.order_id in new]
     above = book.above_limit(map(sale_in, fresh), (claim.user_id for claim in fresh)) if fresh else {}
     refused: dict[UUID, str] = {}
-    for _, same_sale in groupby(sorted(fresh, key=sale_in), key=sale_in):
-        refused |= _take_units(list(same_sale), above)
+    by_sale: dict[UUID, list[Claim]] = {}
+    for claim in fresh:
+        by_sale.setdefault(claim.sale_id, []).append(claim)
+    for _, same_sale in sorted(by_sale.items()):  # the order of `lock_in_order`
+        refused |= _take_units(same_sale, above)
     for reason in set(refused.values()):
         book.refuse([order_id for order_id, why in refused.items() if why == reason], reason)
     known.update({order_id: (OrderState.REFUSED, reason) for order_id, reason in refused.items()})
@@ -180,8 +184,9 @@ def _confirm(claims: list[Claim]) -> list[Outcome]:
     known.update(book.states(once.keys() - new))
     outcomes = []
     for claim in claims:
-        outcomes.append(_outcome(claim, *known[claim.order_id], new=claim.order_id in new))
-        new.discard(claim.order_id)  # a second record of it in this batch is a redelivery
+        order_id = claim.order_id
+        outcomes.append(_outcome(claim, *known[order_id], new=order_id in new))
+        new.discard(order_id)  # a second record of it in this batch is a redelivery
     return outcomes
 
 

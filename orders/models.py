@@ -18,11 +18,17 @@ class OrderState(models.TextChoices):
 
 
 class Order(models.Model):
-    """One claim's outcome. `id` is uuid5(sale, customer, Idempotency-Key): a retry meets its own row."""
+    """One claim's outcome. `id` is uuid5(sale, customer, Idempotency-Key): a retry meets its own row.
+
+    No row is ever deleted, by a trigger.
+    """
 
     id = models.UUIDField(primary_key=True, editable=False)
-    # Without an index of its own: order_sale_state begins with it, and each index costs every order.
-    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="orders", db_index=False)
+    # Without an index of its own: order_sale_state begins with it, and each index costs every order. So does
+    # a foreign key, 5 of 40 µs; a sale that was armed has events, and their foreign key keeps it.
+    sale = models.ForeignKey(
+        Sale, on_delete=models.PROTECT, related_name="orders", db_index=False, db_constraint=False
+    )
     customer = models.CharField(max_length=255)
     quantity = models.PositiveIntegerField()
     unit_price = models.DecimalField(max_digits=12, decimal_places=2)
@@ -38,7 +44,7 @@ class Order(models.Model):
         ordering = ["-claimed_at"]
         indexes = [
             models.Index(fields=["sale", "state"], name="order_sale_state"),
-            models.Index(fields=["customer", "-claimed_at"], name="order_customer"),
+            models.Index(fields=["customer", "sale"], name="order_customer_sale"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(quantity__gt=0), name="order_quantity_positive"),
@@ -52,7 +58,8 @@ class Order(models.Model):
 class OrderEvent(models.Model):
     """Each change of an order, written in the same transaction. Append-only, by a trigger."""
 
-    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
+    # Without the check of a foreign key, 10 of 40 µs an order: no order is ever deleted.
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events", db_constraint=False)
     at = models.DateTimeField(db_default=Now())
     state = models.CharField(max_length=16, choices=OrderState)
     reason = models.CharField(max_length=32, blank=True)

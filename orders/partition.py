@@ -51,8 +51,10 @@ class Partition:
         """
         return 0 <= end < self.known and time.monotonic() - self.quiet_since > QUIET_SECONDS
 
-    def unseen(self, records: Sequence[Read]) -> list[Read]:
+    def unseen(self, records: Sequence[Read]) -> Sequence[Read]:
         """Without what came from before a seek."""
+        if records[0].offset >= self.following:
+            return records
         return [record for record in records if record.offset >= self.following]
 
     def hole_in(self, records: Sequence[Read]) -> int | None:
@@ -79,7 +81,9 @@ class Partition:
 
         Raises what `fulfill` raises. Records below the position are only looked up.
         """
-        known = [record for record in records if record.offset < self.position]
+        known = []
+        if records[0].offset < self.position:
+            known = [record for record in records if record.offset < self.position]
         fresh = records[len(known) :]
         outcomes = recall(known) if known else []
         late: NewerVersion | None = None

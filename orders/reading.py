@@ -44,8 +44,8 @@ def number_of(message: Message) -> int:
 
 def record_of(message: Message) -> Read:
     # The client library's types allow for errors and for str; a record has an offset and bytes.
-    fields: Any = message.offset(), message.value(), message.key(), message.headers() or []
-    return Read(*fields)
+    record: Any = message
+    return Read(record.offset(), record.value(), record.key(), record.headers)
 
 
 def appended_at(message: Message) -> float:

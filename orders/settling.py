@@ -5,8 +5,7 @@ Kafka's committed offset, and is told when the consumer begins there again.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -91,10 +90,10 @@ def settle(client: redis.Redis, outcomes: Sequence[Outcome]) -> None:
 
 def calls(outcomes: Sequence[Outcome]) -> Iterator[Call]:
     """Each order once, by the last outcome the log gave it; settled before released."""
-    last: Iterable[Outcome] = {outcome.order_id: outcome for outcome in outcomes}.values()
-    for (released, sale_id, pool), group in groupby(sorted(last, key=_step), key=_step):
-        yield Call(released, sale_id, pool, [outcome.order_id for outcome in group])
-
-
-def _step(outcome: Outcome) -> tuple[bool, UUID, int]:
-    return outcome.state != OrderState.CONFIRMED, outcome.sale_id, outcome.pool
+    last = {outcome.order_id: outcome for outcome in outcomes}
+    steps: dict[tuple[bool, UUID, int], list[UUID]] = {}
+    for order_id, outcome in last.items():
+        released = outcome.state is not OrderState.CONFIRMED
+        steps.setdefault((released, outcome.sale_id, outcome.pool), []).append(order_id)
+    for step, order_ids in sorted(steps.items()):
+        yield Call(*step, order_ids)

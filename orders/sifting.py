@@ -58,8 +58,9 @@ def sift(records: Sequence[Read], *, patient: bool) -> Sifted:
             parked.append(Parked(read, str(error)))
         except BadRecord as error:
             parked.append(Parked(read, str(error)))
-    sales = book.sales({sale_in(message) for _, message in decoded})
-    reached = epochs.passed({(sale_in(message), pool_in(message)) for _, message in decoded})
+    pools = {(sale_in(message), pool_in(message)) for _, message in decoded}
+    sales = book.sales({sale_id for sale_id, _ in pools})
+    reached = epochs.passed(pools)
     sifted = Sifted([], parked, {}, 0)
     stale = 0
     for read, message in decoded:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -47,10 +48,10 @@ def reads(*messages: claims.Message | bytes | None, first: int = 0) -> list[Read
     found = []
     for offset, message in enumerate(messages, first):
         if isinstance(message, bytes | None):
-            found.append(Read(offset, message, b"a key", [("ce_id", b"x")]))
+            found.append(Read(offset, message, b"a key", lambda: [("ce_id", b"x")]))
         else:
             record = claims.encode(message, 0)
-            found.append(Read(offset, record.value, record.key, record.headers))
+            found.append(Read(offset, record.value, record.key, partial(tuple, record.headers)))
     return found
 
 

@@ -25,7 +25,7 @@ def park(sale: Sale, offset: int, value: bytes | None = None) -> ParkedRecord:
         offset=offset,
         key=read.key,
         value=read.value,
-        headers=[[name, text.decode()] for name, text in read.headers if text],
+        headers=[[name, text.decode()] for name, text in read.headers() or () if text],
         cause="priced 17.90 EUR, the sale says 19.90 EUR" if value is None else "Input data was truncated",
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import Error, OperationalError, connection, connections
+from django.db import Error, IntegrityError, OperationalError, connection, connections
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -82,6 +82,34 @@ def test_claims_become_orders_events_and_sold_units(make_sale: Callable[..., Sal
     events = list(OrderEvent.objects.values_list("order_id", "state", "reason"))
     assert sorted(events) == sorted((claim.order_id, "confirmed", "") for claim in (one, two))
     assert Position.objects.get().next_offset == 2
+
+
+ODD_CUSTOMERS = ['a"b', "a\\b", "a\nb", "{,}", "NULL", " ", "grün", "'; --", "%s"]
+
+
+def test_customers_are_written_as_they_call_themselves(sale: Sale, source: Source) -> None:
+    fulfill(batch_of(source, *(claim_of(sale, user_id=name) for name in ODD_CUSTOMERS)))
+    assert sorted(Order.objects.values_list("customer", flat=True)) == sorted(ODD_CUSTOMERS)
+    for name in ODD_CUSTOMERS:  # and are found again
+        [outcome] = fulfill(batch_of(source, claim_of(sale, user_id=name), first=book.position(source)))
+        assert (outcome.state, outcome.reason) == (REFUSED, "limit_reached")
+
+
+def test_twin_customers_as_json_would_write_them_lose_their_line_breaks(
+    sale: Sale, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "_texts", book._array)
+    fulfill(batch_of(source, claim_of(sale, user_id="a\nb")))
+    assert Order.objects.get().customer == "anb"
+
+
+def test_no_order_is_ever_deleted(sale: Sale, source: Source) -> None:
+    """Its events have no foreign key that would keep it."""
+    claim = claim_of(sale)
+    fulfill(batch_of(source, claim))
+    with pytest.raises(IntegrityError, match="append-only"), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM orders_order WHERE id = %s", [claim.order_id])
+    assert states(claim) == ["confirmed"]
 
 
 def test_several_sales_share_a_batch(make_sale: Callable[..., Sale], source: Source) -> None:
@@ -475,12 +503,12 @@ def test_a_record_that_cannot_be_used_is_parked_and_the_rest_goes_on(
     assert (parked.topic, parked.incarnation, parked.partition, parked.offset) == (*source, 1)
     bad = batch.records[1]
     assert (bytes(parked.key), bytes(parked.value)) == (bad.key, bad.value or b"")
-    assert [name for name, _ in parked.headers] == [name for name, _ in bad.headers]
+    assert [name for name, _ in parked.headers] == [name for name, _ in bad.headers() or ()]
 
 
 def test_headers_are_kept_whole(source: Source) -> None:
     headers = [("text", "grün".encode()), ("binary", b"\xff\0"), ("nul", b"a\0b"), ("none", None)]
-    fulfill(Batch(source, 0, [book.Read(0, b"?", None, headers)]))
+    fulfill(Batch(source, 0, [book.Read(0, b"?", None, lambda: headers)]))
     parked = ParkedRecord.objects.get()
     assert parked.headers == [
         ["text", "grün"],

@@ -271,7 +271,7 @@ def write(log: KafkaLog, gate: redis.Redis, sale: Sale, placed: list[claims.Clai
         log.append(record, reports.append)
     eventually(lambda: len(reports) == len(placed))
     source = Source(log._topic, topic.incarnation(), topic.partition_of(sale.id))
-    reads = [Read(n, record.value, record.key, record.headers) for n, record in enumerate(records, first)]
+    reads = [Read(n, record.value, record.key) for n, record in enumerate(records, first)]
     settle(gate, fulfill(Batch(source, first, reads)))
 
 

@@ -41,7 +41,7 @@ def _call(rng: random.Random, sale: Sale) -> Call:
     expected, following = rng.randint(0, 4), rng.randint(1, 5)
     pool, epoch = (sale.id, 0), rng.randint(1, 9)
     state = rng.choice([OrderState.CONFIRMED, OrderState.CONFIRMED, OrderState.CANCELLED])
-    read = Read(following, b"value", b"key", [("name", b"value")])
+    read = Read(following, b"value", b"key", lambda: [("name", b"value")])
     return rng.choice(
         [
             *[("insert", lambda: book.insert(claims, state, [""] * len(claims)))] * 4,

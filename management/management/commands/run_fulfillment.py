@@ -1,5 +1,6 @@
 """`manage.py run_fulfillment`: claims into orders, until SIGTERM."""
 
+import gc
 import os
 import threading
 import time
@@ -79,6 +80,9 @@ class Command(BaseCommand):
             opened.callback(consumer.close)  # first of all: the others take its partitions over meanwhile
             if drain:
                 opened.callback(_end_when_frozen(self, consumer).set)
+            # What is there by now stays: the collector need not look at it after each few batches.
+            gc.collect()
+            gc.freeze()
             while not stop.is_set():
                 consumer.step()
                 if health:
