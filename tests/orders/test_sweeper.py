@@ -225,10 +225,7 @@ def test_a_gate_that_is_full_puts_a_sweep_off(
 
 def fulfill_all(log: MemoryLog, sale: Sale) -> None:
     number = partition_of(sale.id)
-    records = [
-        Read(offset, record.value, record.key)
-        for offset, record in enumerate(log.partitions[number])
-    ]
+    records = [Read(offset, record.value, record.key) for offset, record in enumerate(log.partitions[number])]
     fulfill(Batch(Source("orders", "of this test", number), 0, records))
 
 
