@@ -60,3 +60,10 @@ def door(request: pytest.FixtureRequest, doors: dict[str, Web]) -> Iterator[Web]
     yield web
     answer = web.buy(slug("open"), f"afterwards-{uuid4().hex[:12]}")
     assert answer.status_code == 202, answer.text
+
+
+def web_behind(site: Site, worker: str, door: str = "lean") -> Web:
+    """A door behind another worker of tests/doors/other_workers.py."""
+    web = site.another_web(FLUXGATE_DOOR=door, GUNICORN_CMD_ARGS=f"-k tests.doors.other_workers.{worker}")
+    web.wait("/readyz")
+    return web

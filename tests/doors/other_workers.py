@@ -3,11 +3,14 @@
 `gunicorn -k tests.doors.other_workers.H11 …`
 """
 
+import time
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fluxgate_site import worker
+from fluxgate_site.hot_protocol import HotProtocol
+from orders.echoes import Echoes
 
 
 class H11(worker.Worker):
@@ -39,3 +42,24 @@ class Greedy(worker.Worker):
     """A twin that goes on answering a client that does not read."""
 
     CONFIG_KWARGS: dict[str, Any] = {**worker.Worker.CONFIG_KWARGS, "http": _Greedy}
+
+
+class _Parrots(Echoes):
+    """Repeats what was said last about a sale, whoever asks."""
+
+    def find(self, state: Any, url: bytes, fields: Any, body: bytes) -> bytes | None:
+        echo = self._echoes.get(url)
+        return echo.sent if echo is not None and time.monotonic() < echo.until else None
+
+
+class _Parroting(HotProtocol):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        if type(self._door.echoes) is Echoes:
+            self._door.echoes = _Parrots()
+
+
+class Parrot(worker.Worker):
+    """A twin that repeats a refusal to everybody; with the hot door."""
+
+    CONFIG_KWARGS: dict[str, Any] = {**worker.Worker.CONFIG_KWARGS, "http": _Parroting}

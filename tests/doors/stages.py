@@ -47,7 +47,7 @@ def make_sales(site: Site, gate: redis.Redis) -> None:
     )
     for name in ("sold-out", "held"):
         sale = sell(name, allotment=1)
-        assert site.buy(sale.slug, HELD_BY).status_code == 202
+        assert site.buy(sale.slug, HELD_BY, KEY).status_code == 202
         eventually(lambda sale=sale: gate.zcard(pool_keys(sale.id).pending) == 0)  # type: ignore[misc]
     gate.hset(pool_keys(sale.id).gate, mapping={"held": 1, "queued": 0})  # as if acknowledged late
     _draft("draft")

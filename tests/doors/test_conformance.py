@@ -4,6 +4,7 @@ Stock and lean stand behind uvicorn's own protocol and prove that what is expect
 door, which is a protocol itself, is held to the same.
 """
 
+from collections.abc import Callable
 from functools import partial
 from itertools import cycle, islice
 
@@ -13,7 +14,7 @@ import redis
 from sales.gate import pool_keys
 from tests.doors.dialogue import Answer, Dialogue
 from tests.doors.kernel import unread
-from tests.doors.questions import an_order, at, order_of, sale_id
+from tests.doors.questions import an_order, at, order_of, placed_by, sale_id
 from tests.doors.stages import stage_of
 from tests.running_site import Web, eventually
 from tests.site.hostile import GOOD, Stage, chunked, get, order
@@ -190,6 +191,28 @@ def test_a_connection_that_is_to_be_closed_is_closed(door: Web, value: str) -> N
         assert answer is not None
         assert answer.header("connection") == "close"
         assert dialogue.ended()  # what came behind is not answered
+
+
+LAST: dict[str, Callable[[Stage], bytes]] = {
+    "an order": an_order(("Connection", "close")),
+    "an order refused at once": an_order(("Connection", "close"), drop=("Authorization",)),
+    "a question": at("/livez", ("Connection", "close")),
+    "a body too large": an_order(body=b" " * 4097),
+    "HTTP/1.0": placed_by("POST /api/v1/sales/{slug}/orders HTTP/1.0"),
+}
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_what_comes_behind_the_last_request_is_not_done(door: Web, gate: redis.Redis, last: str) -> None:
+    behind = buyer()
+    with Dialogue(door.port) as dialogue:
+        dialogue.say(LAST[last](buyer()) + plain(behind))
+        answer = dialogue.hear()
+        assert answer is not None
+        assert answer.header("connection") == "close"
+        assert dialogue.ended()
+    assert door.buy(behind.slug, buyer().customer).status_code == 202  # whatever it does is done now
+    assert claimed(gate, behind) is None
 
 
 @pytest.mark.parametrize("value", ["", "keep-alive"])

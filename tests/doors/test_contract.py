@@ -54,7 +54,7 @@ def test_the_doors_agree_about_what_no_honest_client_sends(doors: dict[str, Web]
     stages = {door: stage_of("open", "") for door in DOORS}
     found = {door: hostile_answers(doors[door], probe, stages[door]) for door in DOORS}
     assert {door: wrong(probe, replies) for door, (replies, _) in found.items()} == dict.fromkeys(DOORS)
-    if all(len(statuses) == 1 for statuses in probe.right):  # else the moment decides
+    if not probe.or_else and all(len(statuses) == 1 for statuses in probe.right):  # else the moment decides
         assert found["lean"][1] == found["hot"][1] == found["stock"][1]
 
 

@@ -6,7 +6,7 @@ framings.py says so and why. A proxy in front may agree with either of them.
 
 import pytest
 
-from tests.doors.conftest import DOORS
+from tests.doors.conftest import DOORS, web_behind
 from tests.doors.dialogue import Dialogue
 from tests.doors.framings import FRAMINGS, ORDER, OTHER, REFUSED, Verdict
 from tests.doors.questions import an_order
@@ -14,13 +14,6 @@ from tests.doors.stages import stage_of
 from tests.running_site import Site, Web
 
 BEHIND = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-
-
-def web_behind(site: Site, worker: str) -> Web:
-    """The lean door behind another worker of tests/doors/other_workers.py."""
-    web = site.another_web(FLUXGATE_DOOR="lean", GUNICORN_CMD_ARGS=f"-k tests.doors.other_workers.{worker}")
-    web.wait("/readyz")
-    return web
 
 
 @pytest.fixture(scope="module")

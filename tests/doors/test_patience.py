@@ -8,11 +8,10 @@ from contextlib import ExitStack
 
 import psutil  # type: ignore[import-untyped]
 
-from tests.doors.conftest import BODY_SECONDS, DOORS
+from tests.doors.conftest import BODY_SECONDS, DOORS, web_behind
 from tests.doors.dialogue import Dialogue
 from tests.doors.questions import Asking, an_order, at, order_of
 from tests.doors.stages import stage_of
-from tests.doors.test_framing import web_behind
 from tests.running_site import Site, Web, eventually
 from tests.site.hostile import order
 from tests.site.test_hostile import STALLS
