@@ -52,7 +52,7 @@ def of_size(ground: Ground, side: Side, knobs: Knobs, orders: int) -> Size:
         figures = stage.drive(knobs.seconds, knobs.connections)
         cpu, after = cpu_seconds(side.pid) - used, ground.server_seconds()
         answers = {name: count - before.get(name, 0) for name, count in stage.settled().items()}
-        must_be(SCENARIOS["accepted"], figures, answers, knobs.connections)
+        must_be(SCENARIOS["accepted"], figures, answers, knobs)
         stage.besides = orders
     return Size(
         orders=orders,

@@ -10,6 +10,8 @@ from bench.machine import cpu_seconds, stolen_seconds
 from bench.sides import Side
 from bench.stage import Stage, slugs
 
+# Of admissions that had been saved up when a load began.
+_BEGUN_SECONDS = 2
 ENOUGH = 10_000_000  # units that no run sells
 OPEN = 1_000_000_000  # attempts a second: nobody is turned away
 
@@ -18,22 +20,22 @@ OPEN = 1_000_000_000  # attempts a second: nobody is turned away
 class Scenario:
     """What the crowd meets, and what it gets. Each sale has so many `units` and `rate` attempts a second.
 
-    `strangers` is the share of other outcomes a run may have.
+    `strangers` are other outcomes that a run may have, for each sale and second.
     """
 
     name: str
     outcome: str
     units: int
     rate: int
-    strangers: float = 0.0
+    strangers: int = 0
 
 
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("accepted", "accepted", ENOUGH, OPEN),
-        Scenario("sold out", "sold_out", 1, OPEN, strangers=0.01),
-        Scenario("turned away", "turned_away", ENOUGH, 1, strangers=0.01),
+        Scenario("sold out", "sold_out", 1, OPEN),
+        Scenario("turned away", "turned_away", ENOUGH, 1, strangers=1),
     )
 }
 
@@ -92,7 +94,7 @@ def measure(
         cpu, after = cpu_seconds(side.pid) - used, ground.server_seconds()
         stolen = stolen_seconds() - stolen
         answers = {name: count - before.get(name, 0) for name, count in stage.settled().items()}
-    must_be(scenario, figures, answers, knobs.connections)
+    must_be(scenario, figures, answers, knobs)
     return Run(
         scenario=scenario.name,
         side=side.name,
@@ -112,14 +114,14 @@ def measure(
     )
 
 
-def must_be(scenario: Scenario, figures: wrk.Figures, answers: dict[str, int], connections: int) -> None:
+def must_be(scenario: Scenario, figures: wrk.Figures, answers: dict[str, int], knobs: Knobs) -> None:
     """What the service has counted is what wrk has seen, and what the scenario is about.
 
     wrk leaves at most one request per connection unread at its end. Raises Unbalanced.
     """
     counted = sum(answers.values())
-    if not figures.requests <= counted <= figures.requests + connections:
+    if not figures.requests <= counted <= figures.requests + knobs.connections:
         raise Unbalanced(f"wrk has read {figures.requests} answers, the service has counted {counted}")
     strange = counted - answers.get(scenario.outcome, 0)
-    if strange > scenario.strangers * counted:
+    if strange > scenario.strangers * knobs.sales * (figures.seconds + _BEGUN_SECONDS):
         raise Unbalanced(f"not only {scenario.outcome}: {answers}")

@@ -120,7 +120,9 @@ def test_a_percentile_is_one_of_the_latencies() -> None:
 
 
 def test_a_run_counts_when_both_ends_have_counted_the_same() -> None:
-    measuring.must_be(SCENARIOS["accepted"], figures(1000), {"accepted": 1150}, connections=200)
+    measuring.must_be(SCENARIOS["accepted"], figures(1000), {"accepted": 1150}, Knobs())
+    admitted = {"turned_away": 990, "accepted": 12}  # by 4 sales, one a second, and 2 s saved up
+    measuring.must_be(SCENARIOS["turned away"], figures(1000), admitted, Knobs())
 
 
 @pytest.mark.parametrize(
@@ -129,12 +131,13 @@ def test_a_run_counts_when_both_ends_have_counted_the_same() -> None:
         ("accepted", {"accepted": 999}),  # wrk has read more answers than were given
         ("accepted", {"accepted": 1201}),  # more were given than connections can have in flight
         ("accepted", {"accepted": 1000, "unavailable": 1}),
-        ("sold out", {"sold_out": 900, "accepted": 100}),
+        ("sold out", {"sold_out": 999, "accepted": 1}),
+        ("turned away", {"turned_away": 980, "accepted": 20}),
     ],
 )
 def test_a_run_with_other_answers_is_refused(scenario: str, answers: dict[str, int]) -> None:
     with pytest.raises(Unbalanced):
-        measuring.must_be(SCENARIOS[scenario], figures(1000), answers, connections=200)
+        measuring.must_be(SCENARIOS[scenario], figures(1000), answers, Knobs())
 
 
 # Targets and picture
