@@ -94,7 +94,7 @@ class Environment(BaseSettings):
     kafka_leave_group: bool = True
 
     promise_seconds: PositiveFloat = 2.0
-    fulfillment_batch: int = Field(default=500, ge=1, le=100_000)
+    fulfillment_batch: int = Field(default=2000, ge=1, le=100_000)
     sweep_after_seconds: PositiveFloat = 5.0
 
     token_algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"  # noqa: S105

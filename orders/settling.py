@@ -20,6 +20,8 @@ from sales import gate
 # How often a gate that is down is asked again, in seconds: the first pause, and the longest.
 PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
+# Claims in one call: the gate decides nothing meanwhile, and at 4 µs a claim this keeps a buyer 2 ms.
+CALL = 500
 logger = structlog.get_logger(__name__)
 
 
@@ -89,11 +91,12 @@ def settle(client: redis.Redis, outcomes: Sequence[Outcome]) -> None:
 
 
 def calls(outcomes: Sequence[Outcome]) -> Iterator[Call]:
-    """Each order once, by the last outcome the log gave it; settled before released."""
+    """Each order once, by the last outcome the log gave it; settled before released, at most CALL at once."""
     last = {outcome.order_id: outcome for outcome in outcomes}
     steps: dict[tuple[bool, UUID, int], list[UUID]] = {}
     for order_id, outcome in last.items():
         released = outcome.state is not OrderState.CONFIRMED
         steps.setdefault((released, outcome.sale_id, outcome.pool), []).append(order_id)
     for step, order_ids in sorted(steps.items()):
-        yield Call(*step, order_ids)
+        for first in range(0, len(order_ids), CALL):
+            yield Call(*step, order_ids[first : first + CALL])

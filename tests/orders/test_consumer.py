@@ -63,6 +63,38 @@ def test_claims_go_all_the_way(
     assert committed(at) == expected
 
 
+def test_a_batch_is_settled_in_calls_that_let_the_gate_decide_in_between(
+    sale_on: Callable[..., Sale],
+    kafka_log: KafkaLog,
+    start: Callable[..., Consumer],
+    gate: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settling, "CALL", 20)
+    sale = sale_on(allotment=100)
+    append(kafka_log, *take(sale, 70))
+    calls: list[int] = []
+    settle = settling.gate.settle
+    monkeypatch.setattr(
+        settling.gate,
+        "settle",
+        lambda client, at, pool, ids: calls.append(len(ids)) or settle(client, at, pool, ids),
+    )
+    drain(start())
+    assert units(gate, sale) == (30, 0, 0, 70, 0)
+    assert max(calls) == 20
+    assert sum(calls) == 70
+
+
+def test_one_call_settles_more_claims_than_the_script_takes_in_one_group(
+    sale_on: Callable[..., Sale], gate: redis.Redis
+) -> None:
+    sale = sale_on(allotment=2500)
+    ids = [claim.order_id for claim in take(sale, 2500)]
+    assert settling.gate.settle(gate, sale.id, 0, [*ids, *ids[:10]]) == 2500
+    assert units(gate, sale) == (0, 0, 0, 2500, 0)
+
+
 @pytest.mark.parametrize("looks", [True, False])
 def test_an_order_book_that_forgot_its_last_orders_gets_them_back_without_any_news(
     sale_on: Callable[..., Sale],

@@ -80,9 +80,10 @@ class Command(BaseCommand):
             opened.callback(consumer.close)  # first of all: the others take its partitions over meanwhile
             if drain:
                 opened.callback(_end_when_frozen(self, consumer).set)
-            # What is there by now stays: the collector need not look at it after each few batches.
+            # Orders leave nothing for the collector; it took a tenth of the time to find that out.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(100_000, 50, 50)
             while not stop.is_set():
                 consumer.step()
                 if health:
