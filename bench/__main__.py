@@ -31,7 +31,7 @@ def main() -> int:
     if options.everything or options.keep:
         path = results.save(found)
         if not options.quick:
-            results.PLOT.write_text(plot.draw(found))
+            results.picture(found).write_text(plot.draw(found))
         console.print(f"kept in {path}; `python -m bench plot --from {path}` draws it", soft_wrap=True)
     return 0
 
@@ -52,8 +52,9 @@ def _plot(source: Path | None, console: Console) -> int:
     if source is None:
         console.print("there are no results to draw yet: `make bench` makes some", style="red")
         return 1
-    results.PLOT.write_text(plot.draw(results.load(source)))
-    console.print(f"{results.PLOT} shows {source}", soft_wrap=True)
+    found = results.load(source)
+    results.picture(found).write_text(plot.draw(found))
+    console.print(f"{results.picture(found)} shows {source}", soft_wrap=True)
     return 0
 
 

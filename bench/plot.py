@@ -9,7 +9,7 @@ from bench import results
 from bench.figures import Figure
 from bench.results import Document
 
-_PANEL, _GAP, _HEIGHT, _TOP, _LEFT = 236, 28, 250, 86, 24
+_PANEL, _GAP, _HEIGHT, _TOP, _LEFT = 236, 28, 226, 92, 24
 _COLOURS = {"ours": ("#0b7a75", "#3aa9a3", "#8fd0cb"), "reference": ("#8a5a2b", "#c89a6a")}
 _INK, _FAINT, _PAPER = "#1c2430", "#6b7685", "#ffffff"
 
@@ -91,7 +91,7 @@ def _line_panel(points: Sequence[tuple[int, float]]) -> Callable[[float], list[s
         floor, most = 180.0, 1.25 * max(value for _, value in points) or 1.0
         first, last = log10(points[0][0]), log10(points[-1][0])
         at = [
-            (14 + (width - 28) * (log10(x) - first) / ((last - first) or 1), floor - 140 * value / most)
+            (18 + (width - 46) * (log10(x) - first) / ((last - first) or 1), floor - 140 * value / most)
             for x, value in points
         ]
         lines = [f'<path d="M0 {floor}H{width}" stroke="{_FAINT}"/>']
@@ -121,10 +121,12 @@ def _caption(found: Document) -> list[str]:
     rounds = max((sum(run["side"] == side for run in found["runs"] if run["scenario"] == "accepted")
                   for side in results.sides(found, "runs", "accepted")), default=0)  # fmt: skip
     changed = " with changes" if found["changed"] else ""
+    runs = (
+        f"medians of {rounds} alternating runs of {knobs['seconds']:g} s, whiskers from lowest to highest; "
+    )
     what = f"{found['at'][:10]}, commit {found['commit']}{changed}, {of['cores']} cores of {of['processor']}"
-    how = (
-        f"medians of {rounds} alternating runs of {knobs['seconds']:g} s, whiskers from the lowest to the "
-        f"highest; {knobs['connections']} connections, {knobs['sales']} sales, one process on one core"
+    how = (runs if rounds else "") + (
+        f"{knobs['connections']} connections, {knobs['sales']} sales, one process on one core"
     )
     title = "What an answer costs: Flux-Gate and a Node service"
     return [

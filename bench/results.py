@@ -12,7 +12,6 @@ from bench.figures import Figure, figure
 from bench.ground import LOGS
 
 FOLDER = Path(__file__).with_name("results")
-PLOT = FOLDER / "latest.svg"
 _LAST = LOGS / "reference.json"  # the reference's last runs, for --ours-only
 
 Document = dict[str, Any]
@@ -53,11 +52,21 @@ def sides(found: Document, part: str, scenario: str | None = None) -> list[str]:
 
 
 def save(found: Document) -> Path:
-    """bench/results/<date>-<commit>.json."""
+    """bench/results/<date>-<commit>[-growth][-quick].json."""
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{found['at'][:10]}-{found['commit']}{'-quick' if found['quick'] else ''}.json"
+    kind = ("-growth" if _only_growth(found) else "") + ("-quick" if found["quick"] else "")
+    path = FOLDER / f"{found['at'][:10]}-{found['commit']}{kind}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
     return path
+
+
+def picture(found: Document) -> Path:
+    """Where its plot goes."""
+    return FOLDER / ("growth.svg" if _only_growth(found) else "latest.svg")
+
+
+def _only_growth(found: Document) -> bool:
+    return bool(found["growth"]) and not found["runs"]
 
 
 def load(path: Path) -> Document:
@@ -66,7 +75,8 @@ def load(path: Path) -> Document:
 
 
 def newest() -> Path | None:
-    files = [path for path in FOLDER.glob("*.json") if not path.stem.endswith("-quick")]
+    """Of whole benches, not of quick ones or of growth alone."""
+    files = [path for path in FOLDER.glob("*.json") if not path.stem.endswith(("-quick", "-growth"))]
     return max(files, key=lambda path: load(path)["at"], default=None)
 
 
