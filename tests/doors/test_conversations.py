@@ -17,7 +17,7 @@ from tests.doors.questions_verdicts import VERDICTS
 from tests.doors.stages import stage_of
 from tests.running_site import Web
 
-SEEDS = 25
+SEEDS = 12
 TURNS = 12  # questions in a conversation
 ENDS = ("Connection: close", "Connection: X-Other, Close", "HTTP/1.0")  # what a name or its bytes may say
 

@@ -6,6 +6,7 @@ packet with them, and must be answered as it is when it comes alone.
 """
 
 import json
+import time
 
 import pytest
 
@@ -14,10 +15,11 @@ from tests.doors.dialogue import Dialogue
 from tests.doors.questions import KEY, Asking, an_order, at, by, placed_by
 from tests.doors.questions_verdicts import ADMISSION
 from tests.doors.stages import HELD_BY, stage_of
+from tests.orders.test_decision_table import forged
 from tests.running_site import Site, Web
 from tests.site.hostile import GOOD, chunked
 
-TURNS = 10  # what is repeated is repeated for milliseconds only
+TURNS = 5  # what is repeated is repeated for milliseconds only
 
 # Of a sale: what is asked in between, and the status and problem that are right.
 BETWEEN: dict[str, dict[str, tuple[Asking, int, str]]] = {
@@ -96,6 +98,23 @@ def between(web: Web, sale: str, ask: Asking, *right: object) -> list[list[tuple
             if found != [REFUSED[sale], REFUSED[sale], right, REFUSED[sale]]:
                 wrong.append(found)
     return wrong
+
+
+def test_a_token_that_expires_meanwhile_is_refused(door: Web) -> None:
+    ends = int(time.time()) + 2
+    stage = stage_of("sold-out", "")
+    order = an_order(("Authorization", f"Bearer {forged(sub=stage.customer, exp=ends)}"))(stage)
+    with Dialogue(door.port) as dialogue:
+
+        def answer() -> tuple[float, tuple[int, str]]:
+            asked = time.time()
+            dialogue.say(order)
+            return asked, spoken(dialogue)
+
+        while (found := answer())[1] != (401, "unauthorized"):
+            assert found[1] == REFUSED["sold-out"]
+            assert found[0] < ends
+    assert time.time() >= ends
 
 
 @pytest.fixture(scope="module")
