@@ -44,7 +44,7 @@ SCENARIOS = {
 class Knobs:
     """Of each run. `sales` stand side by side, the crowd shares so many connections."""
 
-    seconds: float = 4.0
+    seconds: float = 3.0
     warmup: float = 2.0
     sales: int = 4
     connections: int = 200

@@ -14,6 +14,7 @@ PARTS = (
     "memory",
     "other-doors",
 )
+NOT_QUICK = ("other-doors",)
 USAGE = """Without a name all parts run, which takes under 10 minutes (--quick: 90 s), and the figures are
 kept in bench/results/. With names only those parts run, and nothing is kept unless --keep says so."""
 
@@ -26,7 +27,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     add("--doors", default=None, metavar="DOOR,...", help=f"of {', '.join(DOORS)} (default: hot)")
     add("--ours-only", action="store_true", help="without the reference; its last figures are shown")
     add("--rounds", type=int, help="alternating runs of each side (3; quick: 1)")
-    add("--seconds", type=float, help="of load in each run (4; quick: 1)")
+    add("--seconds", type=float, help="of load in each run (3; quick: 1)")
     add("--warmup", type=float, help="seconds of load before that (2; quick: 1)")
     add("--sales", type=int, default=4, help="side by side (default %(default)s)")
     add("--connections", type=int, default=200, help="of the crowd (default %(default)s)")
@@ -45,9 +46,11 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     if strange := set(options.parts) - {*PARTS, "growth", "plot"}:
         parser.error(f"there is no part {', '.join(sorted(strange))}")
     options.everything = not options.parts
-    options.parts = options.parts or list(PARTS)
+    options.parts = options.parts or [
+        part for part in PARTS if part not in (NOT_QUICK if options.quick else ())
+    ]
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (1 if options.quick else 4)
+    options.seconds = options.seconds or (1 if options.quick else 3)
     options.warmup = options.warmup or (1 if options.quick else 2)
     doors = options.doors or "hot"
     options.doors = doors.split(",")

@@ -16,7 +16,7 @@ from bench.sides import DOORS, FORMS, Ours, Reference, Side
 Say = Callable[[str], None]
 
 # Orders that the writers find in the log, ours and the worker's: each has some seconds of work.
-_DURABLE = {False: (100_000, 15_000), True: (30_000, 5_000)}
+_DURABLE = {False: (100_000, 15_000), True: (30_000, 4_000)}
 _DURABLE_SALES = 12
 
 
@@ -77,7 +77,7 @@ class _Bench:
 
     def memory(self) -> None:
         quick = self._options.quick
-        wanted, seconds = (100_000, 3.0) if quick else (1_000_000, 60.0)
+        wanted, seconds = (100_000, 1.0) if quick else (1_000_000, 60.0)
         run = memory.measure(self._ground, Ours("hot", self._options.settings), self._knobs, wanted, seconds)
         self._found["memory"] = asdict(run)
         self._say(f"memory, {run.refused:,} refused: {run.grown:+,} bytes in Redis")
