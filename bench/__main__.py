@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _measure(options: Namespace, console: Console) -> results.Document:
-    knobs = Knobs(options.seconds, options.warmup, options.sales, options.connections)
+    knobs = Knobs(options.seconds, options.warmup, options.sales, options.connections, options.buyers)
     found = results.new(knobs, options.quick)
     ground = Ground()
     try:

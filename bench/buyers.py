@@ -3,11 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-COUNT = 4000
 _LIFETIME = timedelta(hours=2)
 
 
-def write(path: Path, *, tokens: bool, count: int = COUNT) -> None:
+def write(path: Path, *, tokens: bool, count: int) -> None:
     """A line per buyer: the customer, and for our side the token, signed as the settings say."""
     with path.open("w") as file:
         for number in range(count):

@@ -4,7 +4,7 @@ A sale is given so many orders through the gate and the log; then a crowd orders
 seconds. What those cost is the cost at that size: the same seconds, the same crowd, another size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench import measuring, memory, prefill
 from bench.ground import Ground
@@ -67,6 +67,6 @@ def of_size(ground: Ground, side: Side, knobs: Knobs, orders: int) -> Size:
 
 def side_by_side(ground: Ground, side: Side, knobs: Knobs, sales: int) -> Beside:
     """So many sales share the crowd. Raises Unfit and Unbalanced."""
-    own = Knobs(knobs.seconds, knobs.warmup, sales, knobs.connections)
+    own = replace(knobs, sales=sales)
     run = measuring.measure(ground, side, SCENARIOS["accepted"], own)
     return Beside(sales, run.per_cpu_second, 1e6 * run.gate_cpu / run.requests, run.p50, run.p99)

@@ -1,4 +1,4 @@
--- What wrk sends: one order after the other, each with a key of its own, for buyers and sales in turn.
+-- What wrk sends: one order after the other, each with a key of its own, from the buyers in turn.
 --
 -- wrk ... -s load.lua URL -- <file of buyers> <sales, comma separated> <prefix of keys> <ours|reference>
 -- A line of the file is a customer and, for our side, a token. At the end one line of JSON is printed.
@@ -15,27 +15,21 @@ function init(args)
   prefix = args[3]
   local sales = {}
   for name in names:gmatch('[^,]+') do sales[#sales + 1] = name end
-  -- Each buyer's request to each sale is made now: at run time a key is put in the middle.
-  -- All buyers come before one of them comes again, then to the next sale.
-  local buyers = {}
-  for line in io.lines(file) do buyers[#buyers + 1] = line end
-  for round = 1, #sales do
-    for number, line in ipairs(buyers) do
-      local customer, token = line:match('^(%S+)%s*(%S*)$')
-      local sale = sales[(number + round) % #sales + 1]
-      local content = body(form, customer)
-      local lines = {
-        'POST /api/v1/sales/' .. sale .. '/orders HTTP/1.1',
-        'Host: 127.0.0.1',
-        'User-Agent: bench',
-        'Accept: */*',
-        'Content-Type: application/json',
-        'Content-Length: ' .. #content,
-      }
-      if token ~= '' then lines[#lines + 1] = 'Authorization: Bearer ' .. token end
-      heads[#heads + 1] = table.concat(lines, '\r\n') .. '\r\nIdempotency-Key: ' .. prefix
-      tail[#tail + 1] = '\r\n\r\n' .. content
-    end
+  -- Each buyer's request is made now, to one of the sales: at run time a key is put in its middle.
+  for line in io.lines(file) do
+    local customer, token = line:match('^(%S+)%s*(%S*)$')
+    local content = body(form, customer)
+    local lines = {
+      'POST /api/v1/sales/' .. sales[#heads % #sales + 1] .. '/orders HTTP/1.1',
+      'Host: 127.0.0.1',
+      'User-Agent: bench',
+      'Accept: */*',
+      'Content-Type: application/json',
+      'Content-Length: ' .. #content,
+    }
+    if token ~= '' then lines[#lines + 1] = 'Authorization: Bearer ' .. token end
+    heads[#heads + 1] = table.concat(lines, '\r\n') .. '\r\nIdempotency-Key: ' .. prefix
+    tail[#tail + 1] = '\r\n\r\n' .. content
   end
 end
 

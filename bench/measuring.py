@@ -48,6 +48,7 @@ class Knobs:
     warmup: float = 2.0
     sales: int = 4
     connections: int = 200
+    buyers: int = 4000
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def measure(
     Unbalanced when the run means nothing.
     """
     sales = dict.fromkeys(slugs(knobs.sales), scenario.units)
-    with Stage(ground, side, sales, scenario.rate) as stage:
+    with Stage(ground, side, sales, scenario.rate, knobs.buyers) as stage:
         # For compilers, caches and connections; it also sells out what is to be sold out.
         stage.drive(knobs.warmup, knobs.connections)
         before = stage.settled()

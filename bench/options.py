@@ -30,6 +30,12 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     add("--seconds", type=float, help="of load in each run (3; quick: 1)")
     add("--warmup", type=float, help="seconds of load before that (2; quick: 1)")
     add("--sales", type=int, default=4, help="side by side (default %(default)s)")
+    add(
+        "--buyers",
+        type=int,
+        default=4000,
+        help="with a token each; with more of them than orders every token is new (default %(default)s)",
+    )
     add("--connections", type=int, default=200, help="of the crowd (default %(default)s)")
     add(
         "--set",

@@ -19,8 +19,15 @@ class Stage:
     `sales` has the units of each by its slug; `rate` is attempts a second that each admits, or one by slug.
     """
 
-    def __init__(self, ground: Ground, side: Side, sales: Mapping[str, int], rate: int | Mapping[str, int]):
-        self.ground, self.side, self.sales = ground, side, dict(sales)
+    def __init__(
+        self,
+        ground: Ground,
+        side: Side,
+        sales: Mapping[str, int],
+        rate: int | Mapping[str, int],
+        buyers: int = 4000,
+    ) -> None:
+        self.ground, self.side, self.sales, self._buyers = ground, side, dict(sales), buyers
         self._rates = dict(rate) if isinstance(rate, Mapping) else dict.fromkeys(sales, rate)
         self.besides = 0  # orders that reached the log without being answered by the side
         self.drained, self.drain_seconds = 0, 0.0
@@ -30,7 +37,7 @@ class Stage:
         self.ground.new_run()
         if self.side.form == "ours":
             shop.open_sales(self.sales, self._rates)
-        buyers.write(self.crowd, tokens=self.side.tokens)
+        buyers.write(self.crowd, tokens=self.side.tokens, count=self._buyers)
         self.side.start(self.ground, self.sales, max(self._rates.values()))
         return self
 
