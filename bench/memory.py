@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from bench.ground import Ground
-from bench.measuring import ENOUGH, OPEN, Knobs
+from bench.measuring import OPEN, Knobs
 from bench.sides import Side
 from bench.stage import Stage, slugs
 
@@ -29,9 +29,9 @@ class Memory:
 def measure(ground: Ground, side: Side, knobs: Knobs, wanted: int, most_seconds: float) -> Memory:
     """Refuses until it is enough, or for so many seconds."""
     names = slugs(4)
-    sold_out = names[:2]
-    sales = {name: 1 if name in sold_out else ENOUGH for name in names}
-    rates = {name: OPEN if name in sold_out else 1 for name in names}
+    # One unit each, so that nothing is kept for orders while refusals are counted.
+    sales = dict.fromkeys(names, 1)
+    rates = {name: OPEN if number < 2 else 1 for number, name in enumerate(names)}
     with Stage(ground, side, sales, rates) as stage:
         stage.drive(knobs.warmup, knobs.connections)
         base = _refused(stage.settled())

@@ -110,7 +110,7 @@ def _memory(found: Document, console: Console) -> None:
     memory = found["memory"]
     grown = (memory["after"] - memory["before"]) / 1000
     met = targets.memory_met(found)
-    verdict = "" if met is None else ": pass" if met else ": FAIL"
+    verdict = ": too few to judge" if met is None else ": pass" if met else ": FAIL"
     console.print(
         f"memory      {memory['refused']:,} requests refused in {memory['seconds']:.0f} s, Redis holds "
         f"{grown:+,.0f} kB of {memory['before'] / 1000:,.0f} kB more (target: within 1 MB){verdict}"
