@@ -43,6 +43,11 @@ def cpu_seconds(pid: int) -> float:
     return parse_cpu(Path(f"/proc/{pid}/stat").read_text())
 
 
+def loop_seconds(pid: int) -> float:
+    """Of its first thread alone, which runs the event loop on every side. Raises OSError."""
+    return parse_cpu(Path(f"/proc/{pid}/task/{pid}/stat").read_text())
+
+
 def parse_cpu(stat: str) -> float:
     """Fields 14 and 15 of proc(5); the program's name before them may hold spaces and brackets."""
     fields = stat.rpartition(")")[2].split()

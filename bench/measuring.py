@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench import wrk
 from bench.errors import Unbalanced
 from bench.ground import Ground
-from bench.machine import cpu_seconds, stolen_seconds
+from bench.machine import cpu_seconds, loop_seconds, stolen_seconds
 from bench.sides import Side
 from bench.stage import Stage, slugs
 
@@ -60,6 +60,7 @@ class Run:
     requests: int
     seconds: float
     cpu: float
+    loop_cpu: float  # of `cpu`, what the event loop's own thread has used
     gate_cpu: float
     broker_cpu: float
     p50: int
@@ -90,10 +91,11 @@ def measure(
         stage.drive(knobs.warmup, knobs.connections)
         before = stage.settled()
         servers, used, stolen = ground.server_seconds(), cpu_seconds(side.pid), stolen_seconds()
+        looped = loop_seconds(side.pid)
         beside(side.pid, knobs.seconds)
         figures = stage.drive(knobs.seconds, knobs.connections)
         cpu, after = cpu_seconds(side.pid) - used, ground.server_seconds()
-        stolen = stolen_seconds() - stolen
+        looped, stolen = loop_seconds(side.pid) - looped, stolen_seconds() - stolen
         answers = {name: count - before.get(name, 0) for name, count in stage.settled().items()}
     must_be(scenario, figures, answers, knobs)
     return Run(
@@ -102,6 +104,7 @@ def measure(
         requests=figures.requests,
         seconds=figures.seconds,
         cpu=cpu,
+        loop_cpu=looped,
         gate_cpu=after["gate"] - servers["gate"],
         broker_cpu=after["kafka"] - servers["kafka"],
         p50=figures.p50,

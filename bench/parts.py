@@ -45,7 +45,8 @@ class _Bench:
                 self._keep("runs", run)
                 self._say(
                     f"{name}, {side.name}: {run.per_cpu_second:,.0f} per CPU-s, {run.per_second:,.0f} per s, "
-                    f"{run.busy:.0%} of its core, p99 {run.p99 / 1000:.1f} ms"
+                    f"{run.busy:.0%} of its core ({run.loop_cpu / run.cpu:.0%} in its loop), "
+                    f"p99 {run.p99 / 1000:.1f} ms"
                     + (f"; {run.stolen:.0%} of a core stolen" if run.stolen > 0.02 else "")
                 )
 
