@@ -1,5 +1,6 @@
 """A connection that is spoken to and listened to in turns: what came back, to the last header."""
 
+import select
 import socket
 import time
 from contextlib import suppress
@@ -91,6 +92,10 @@ class Dialogue:
         assert answer is not None, "the connection ended instead"
         assert answer.status < 200, answer
         self.interim.append(answer.status)
+
+    def says_something(self, *, within: float) -> bool:
+        """Whether there is something to hear, if only the end, within so many seconds."""
+        return bool(self._unread or select.select([self._socket], [], [], within)[0])
 
     def ended(self) -> bool:
         """Whether the other side closes now, without another byte."""

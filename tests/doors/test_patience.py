@@ -7,11 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import psutil  # type: ignore[import-untyped]
+import pytest
+import redis
 
 from tests.doors.conftest import BODY_SECONDS, DOORS, web_behind
 from tests.doors.dialogue import Dialogue
 from tests.doors.questions import Asking, an_order, at, order_of
 from tests.doors.stages import stage_of
+from tests.doors.test_ending import waiting_gate
 from tests.running_site import Site, Web, eventually
 from tests.site.hostile import order
 from tests.site.test_hostile import STALLS
@@ -88,6 +91,29 @@ def memory(web: Web) -> int:
 
     eventually(quiet)
     return int(worker.memory_info().rss)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_who_is_idle_is_closed_and_nobody_else(site: Site, gate: redis.Redis, name: str) -> None:
+    """Neither who asks now and then, nor who waits for an answer longer than one may be idle."""
+    web = site.another_web(FLUXGATE_DOOR=name, GUNICORN_CMD_ARGS="-k tests.doors.hasty_worker.Hasty")
+    web.wait("/readyz")
+    idle, asking, waiting = (Dialogue(web.port) for _ in range(3))
+    with idle, asking, waiting:
+        for dialogue in (idle, asking, waiting):
+            dialogue.say(at("/api/v1/sales")(stage_of("open", "")))
+            assert dialogue.hear() is not None
+        with waiting_gate(gate):
+            waiting.say(an_order()(stage_of("open", "")))
+            while not idle.says_something(within=0.1):
+                asking.say(at("/api/v1/sales")(stage_of("open", "")))
+                assert asking.hear() is not None
+        assert idle.ended()
+        answer = waiting.hear()
+        assert answer is not None
+        assert answer.status == 202
+        asking.say(an_order()(stage_of("open", "")))
+        assert asking.hear() is not None
 
 
 # What is asked without end, and how often.
