@@ -146,7 +146,7 @@ def _open_sales(count: int, orders: int) -> list[Any]:
     from sales import arming, topic
     from sales.models import Product, Sale
 
-    sales = []
+    sales: list[Any] = []
     while len(sales) < count:
         sale_id = uuid4()
         if topic.partition_of(sale_id) != len(sales) % 12:

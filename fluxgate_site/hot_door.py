@@ -6,17 +6,21 @@ and uvicorn and the shop door answer it.
 """
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import structlog
 from django.http import HttpResponseNotAllowed
 from django.urls import Resolver404, resolve
+from ninja.operation import PathView
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from fluxgate_site.hot_request import HotRequest
 from orders.echoes import Echoes
+from orders.quick import QuickOperation
 from sales.problems import Problem
 from sales.reply import written
 
@@ -24,7 +28,10 @@ logger = structlog.get_logger(__name__)
 
 
 class Route(NamedTuple):
+    """`quick`: what answers is a QuickOperation, not ninja's view around it."""
+
     view: Callable[..., Awaitable[Any]]
+    quick: bool
     arguments: dict[str, Any]
     method: str
     path: str
@@ -51,7 +58,8 @@ class HotDoor:
             return None
         if not asyncio.iscoroutinefunction(match.func) or match.args:
             return None
-        return Route(match.func, match.kwargs, method.decode(), path)
+        quick = _quick(match.func, method.decode())
+        return Route(quick or match.func, quick is not None, match.kwargs, method.decode(), path)
 
     @staticmethod
     def start(route: Route, scope: Any, fields: dict[bytes, bytes], body: bytes) -> Any:
@@ -83,3 +91,11 @@ class HotDoor:
             b"" if keep_alive else b"connection: close\r\n",
             body,
         )
+
+
+def _quick(view: Any, method: str) -> Any:
+    """The QuickOperation that ninja's view would choose for this method, if it is one."""
+    found = inspect.getclosurevars(view).nonlocals.get("self")
+    wanted: Any = SimpleNamespace(method=method)
+    operation = found._find_operation(wanted) if isinstance(found, PathView) else None
+    return operation.run if isinstance(operation, QuickOperation) else None

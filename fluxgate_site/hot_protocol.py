@@ -6,10 +6,11 @@ chunked ones, `Expect`, `Upgrade`, headers that come twice, requests that wait b
 clients that do not read. So only one kind of request has two implementations.
 """
 
+import asyncio
 import types
 from typing import Any
 
-from fluxgate_site.worker import Protocol
+from fluxgate_site.protocol import Protocol
 
 BODY_BYTES = 4096
 
@@ -37,9 +38,10 @@ class HotProtocol(Protocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._door = _door(self.app)
+        self.door = _door(self.app)
         self._found: tuple[Any, dict[bytes, bytes]] | None = None  # a request whose body is awaited
         self._body: list[bytes] = []
+        self._quiet_since: float | None = None  # on the loop's clock; None: a request is under way
         self._stock = bool(self.root_path or self.access_log or self.limit_concurrency)
 
     def data_received(self, data: bytes) -> None:
@@ -51,6 +53,41 @@ class HotProtocol(Protocol):
                 for piece in body:
                     super().on_body(piece)
 
+    # uvicorn cancels and makes a timer for every request; this one looks now and then whether to go off.
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._quiet_since = None
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._quiet_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_after(self.timeout_keep_alive)
+
+    def _look_after(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._quiet_since is None or self.transport.is_closing():
+            return
+        left = self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._look_after(left)
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
@@ -61,7 +98,7 @@ class HotProtocol(Protocol):
     def on_headers_complete(self) -> None:
         cycle = self.cycle
         if (cycle is None or cycle.response_complete) and not (self._stock or self.flow.write_paused):
-            route = self._door.route(self.parser.get_method(), self.url)
+            route = self.door.route(self.parser.get_method(), self.url)
             if route is not None:
                 fields = dict(self.headers)
                 if len(fields) == len(self.headers) and _plain(fields) and self._is_plain():
@@ -84,10 +121,11 @@ class HotProtocol(Protocol):
             return
         (route, fields), self._found = self._found, None
         body = b"".join(self._body)
-        keep_alive = self.parser.should_keep_alive()
+        keep_alive = self.parser.should_keep_alive() and not self.last
         if (
             keep_alive
-            and (again := self._door.echoes.find(self.app_state, self.url, fields, body)) is not None
+            and route.method == "POST"
+            and (again := self.door.echoes.find(self.app_state, self.url, fields, body)) is not None
         ):
             self.transport.write(again)
             self.on_response_complete()
@@ -108,32 +146,30 @@ class HotProtocol(Protocol):
             "headers": self.headers,
             "state": self.app_state,
         }
-        answering = self._door.start(route, scope, fields, body)
+        answering = self.door.start(route, scope, fields, body)
         # Most refusals are known at once; only what has to wait becomes a task.
         try:
             awaited = answering.send(None)
         except StopIteration as end:
-            sent = self._answer(cycle, end.value)
+            sent = self.answer(cycle, end.value)
             if keep_alive:
-                self._door.echoes.note(self.url, fields, body, end.value, sent)
+                self.door.echoes.note(self.url, fields, body, end.value, sent)
         except Exception as error:
-            self._answer(cycle, self._door.failed(error))
+            self.answer(cycle, self.door.failed(error))
         else:
-            task = self.loop.create_task(self._go_on(cycle, answering, awaited))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            running = Running(self, cycle, answering)
+            if route.quick:
+                self.tasks.add(running)  # type: ignore[arg-type]
+                running.wait_for(awaited)
+            else:
+                task = self.loop.create_task(running.as_task(awaited))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
 
-    async def _go_on(self, cycle: HotCycle, answering: Any, awaited: Any) -> None:
-        try:
-            response = await _resumed(answering, awaited)
-        except Exception as error:
-            response = self._door.failed(error)
-        self._answer(cycle, response)
-
-    def _answer(self, cycle: HotCycle, response: Any) -> bytes:
+    def answer(self, cycle: HotCycle, response: Any) -> bytes:
         cycle.response_complete = True
         common = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        sent: bytes = self._door.write(response, common, keep_alive=cycle.keep_alive)
+        sent: bytes = self.door.write(response, common, keep_alive=cycle.keep_alive)
         if not cycle.disconnected:
             self.transport.write(sent)
             if not cycle.keep_alive:
@@ -161,6 +197,46 @@ def _plain(fields: dict[bytes, bytes]) -> bool:
     if b"transfer-encoding" in fields or b"expect" in fields or b"upgrade" in fields:
         return False
     return int(fields.get(b"content-length", 0)) <= BODY_BYTES
+
+
+class Running:
+    """A request that waits for something, after its coroutine was driven to the first wait.
+
+    A quick operation awaits plain futures and nothing else, so it needs no task of asyncio: what is
+    awaited calls back here. For uvicorn, which waits for its tasks at the end, it is one of them.
+    """
+
+    __slots__ = ("_awaited", "_coroutine", "_cycle", "_protocol")
+
+    def __init__(self, protocol: HotProtocol, cycle: HotCycle, coroutine: Any) -> None:
+        self._protocol, self._cycle, self._coroutine = protocol, cycle, coroutine
+        self._awaited: Any = None
+
+    def wait_for(self, awaited: Any) -> None:
+        awaited._asyncio_future_blocking = False  # as asyncio's own tasks say that they have seen it
+        self._awaited = awaited
+        awaited.add_done_callback(self._go_on)
+
+    def cancel(self, msg: str | None = None) -> None:
+        self._awaited.cancel(msg)
+
+    def _go_on(self, awaited: Any) -> None:
+        try:
+            self.wait_for(self._coroutine.send(None))
+            return
+        except StopIteration as end:
+            response = end.value
+        except (Exception, asyncio.CancelledError) as error:
+            response = self._protocol.door.failed(error)
+        self._protocol.tasks.discard(self)  # type: ignore[arg-type]
+        self._protocol.answer(self._cycle, response)
+
+    async def as_task(self, awaited: Any) -> None:
+        try:
+            response = await _resumed(self._coroutine, awaited)
+        except Exception as error:
+            response = self._protocol.door.failed(error)
+        self._protocol.answer(self._cycle, response)
 
 
 @types.coroutine

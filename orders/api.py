@@ -38,30 +38,23 @@ _POLL_SECONDS = {"held": 2, "queued": 1}
 
 
 class Buyer(HttpBearer):
-    """Row 1 of the decision table. `request.auth` is the customer.
-
-    Async without awaiting anything: ninja sends synchronous checks through a thread.
-    """
+    """Row 1 of the decision table. `request.auth` is the customer."""
 
     async def __call__(self, request: HttpRequest) -> Any:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise _unauthorized("")
-        return await self.authenticate(request, token.strip())
+        return self.check(request)  # async, because ninja sends synchronous ones through a thread
 
-    async def authenticate(self, request: HttpRequest, token: str) -> str:
-        identity: Identity = _state(request)["identity"]
-        try:
-            return identity.customer(token)
-        except InvalidToken as error:
-            raise _unauthorized(f"The token was not accepted: {error}.") from None
+    def check(self, request: HttpRequest) -> str:
+        return _customer(request)
+
+    def authenticate(self, request: HttpRequest, token: str) -> Any:
+        raise NotImplementedError  # HttpBearer wants one; `check` does it all
 
 
 class BuyerWithKey(Buyer):
     """Rows 1 and 2: they are decided before the body is looked at, and so is this."""
 
-    async def __call__(self, request: HttpRequest) -> Any:
-        customer = await super().__call__(request)
+    def check(self, request: HttpRequest) -> str:
+        customer = _customer(request)
         header = request.headers.get("Idempotency-Key")
         if header is None:
             raise Problem("idempotency-key-missing")
@@ -74,6 +67,17 @@ class BuyerWithKey(Buyer):
         if request.content_type != "application/json":
             raise Problem("unsupported-media-type")
         return customer
+
+
+def _customer(request: HttpRequest) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise _unauthorized("")
+    identity: Identity = request.scope["state"]["identity"]  # type: ignore[attr-defined]
+    try:
+        return identity.customer(token.strip())
+    except InvalidToken as error:
+        raise _unauthorized(f"The token was not accepted: {error}.") from None
 
 
 @router.post(
@@ -224,17 +228,18 @@ def _status_url(order_id: UUID | str) -> str:
 
 def _accept(facts: Facts, placed: Placed, quantity: int) -> HttpResponse:
     # server_time is the claim's own, so that a replay repeats the original body to the byte.
+    order_id = str(placed.order_id)
     body = {
-        "order_id": placed.order_id,
+        "order_id": order_id,
         "state": placed.state,
         "sale": facts.slug,
         "quantity": quantity,
-        "status_url": _status_url(placed.order_id),
+        "status_url": _status_url(order_id),
         "server_time": from_ms(placed.answer.first),
     }
     headers = {
         "Content-Type": "application/json",
-        "Location": _status_url(placed.order_id),
+        "Location": _status_url(order_id),
         "Cache-Control": "no-store",
     }
     if placed.answer.verdict is Verdict.REPLAYED:

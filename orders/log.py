@@ -231,8 +231,11 @@ class Acknowledgements:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._reports: deque[tuple[asyncio.Future[None], Exception | None]] = deque()
+        self.promise_seconds = settings.FLUXGATE.promise_seconds
+        self._reports: deque[tuple[Reported, Exception | None]] = deque()
         self._woken = False
+        self._promises: deque[tuple[float, asyncio.Future[bool]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def available(self) -> bool:
         """Whether an append is likely to be acknowledged in time. Ask before taking a unit."""
@@ -245,13 +248,39 @@ class Acknowledgements:
         Raises LogUnavailable at once when the record was not taken.
         """
         future: asyncio.Future[None] = self._loop.create_future()
-        self._log.append(record, partial(self._reported, future))
+        self._log.append(record, partial(self._collect, partial(_settle, future)))
         return future
 
-    def _reported(self, future: "asyncio.Future[None]", error: Exception | None) -> None:
+    def promise(self, record: Record, deadline: float, reported: Reported) -> "asyncio.Future[bool]":
+        """True: the log has acknowledged the record before the deadline, on the loop's clock.
+
+        `reported` is called in the loop with the report, however late. One timer serves all promises,
+        because a timer for each would cost more than the append. Raises LogUnavailable at once when
+        the record was not taken.
+        """
+        kept: asyncio.Future[bool] = self._loop.create_future()
+        self._log.append(record, partial(self._collect, partial(_keep, kept, reported)))
+        self._promises.append((deadline, kept))
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline, self._expire)
+        return kept
+
+    def _expire(self) -> None:
+        """In the order of appending, in which deadlines follow each other but for the gate's latency."""
+        self._timer = None
+        while self._promises:
+            deadline, kept = self._promises[0]
+            if not kept.done():
+                if deadline > self._loop.time():
+                    self._timer = self._loop.call_at(deadline, self._expire)
+                    return
+                kept.set_result(False)
+            self._promises.popleft()
+
+    def _collect(self, told: Reported, error: Exception | None) -> None:
         # The report first, then the flag: `_take` clears the flag first and then reads, so that
         # a report which saw the flag set is always read.
-        self._reports.append((future, error))
+        self._reports.append((told, error))
         if not self._woken:
             self._woken = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -259,12 +288,27 @@ class Acknowledgements:
 
     def _take(self) -> None:
         self._woken = False
+        if self._promises:
+            began = self._promises[0][0] - self.promise_seconds
+            metrics.acknowledgement_seconds.observe(self._loop.time() - began)
         while self._reports:
-            future, error = self._reports.popleft()
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-                future.exception()  # looked at: nobody may be waiting for a late report
+            told, error = self._reports.popleft()
+            told(error)
+        while self._promises and self._promises[0][1].done():
+            self._promises.popleft()
+
+
+def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # looked at: nobody may be waiting for a late report
+
+
+def _keep(kept: "asyncio.Future[bool]", reported: Reported, error: Exception | None) -> None:
+    if not kept.done():
+        kept.set_result(error is None)
+    reported(error)

@@ -22,7 +22,7 @@ class Tally:
 
     def count(self, label: str) -> None:
         """To be called inside an event loop."""
-        self._counts[label] += 1
+        self._counts[str(label)] += 1  # an enum's own hash is slow
         if not self._due:
             self._due = True
             asyncio.get_running_loop().call_later(0.1, self.tell)
@@ -42,7 +42,7 @@ answers = Tally(
 )
 acknowledgement_seconds = Histogram(
     "fluxgate_acknowledgement_seconds",
-    "From the append to the log's acknowledgement, cut off at the promise.",
+    "From an order's arrival to the log's acknowledgement: the oldest of those that came back together.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
 )
 append_errors = Counter(

@@ -5,16 +5,14 @@ has granted a unit, the claim has to reach the log.
 """
 
 import asyncio
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import structlog
-from django.conf import settings
 
-from orders import claims, metrics
+from orders import claims
 from orders.log import Acknowledgements, LogUnavailable
 from sales import crashpoints
 from sales.directory import Facts
@@ -24,8 +22,7 @@ from sales.turnstile import Answer, Attempt, Turnstile
 logger = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """The gate's answer, and for a claimed or replayed attempt how far its claim has come.
 
     `queued` is the promise: the log has acknowledged the claim. `held` means the unit is set
@@ -53,7 +50,7 @@ async def place(
     if not log.available():
         raise LogUnavailable("the log takes no records now")
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + settings.FLUXGATE.promise_seconds
+    deadline = loop.time() + log.promise_seconds
     if facts.fenced:
         raise Fenced("the gate is being armed again")
     crashpoints.reached("place.before-gate")
@@ -79,27 +76,24 @@ async def place(
         claimed_at=from_ms(answer.first),
     )
     try:
-        acknowledged = log.append(claims.encode(claim, facts.partition, traceparent))
+        promised = log.promise(
+            claims.encode(claim, facts.partition, traceparent),
+            deadline,
+            partial(_reported, turnstile, facts, attempt.order_id),
+        )
     except LogUnavailable:
         # The queue filled up since we looked. The unit stays set aside: the sweeper appends it.
         return Placed(answer, attempt.order_id, "held")
     crashpoints.reached("place.after-append")
-    acknowledged.add_done_callback(partial(_reported, turnstile, facts, attempt.order_id))
-    with metrics.acknowledgement_seconds.time():
-        await asyncio.wait((acknowledged,), timeout=max(0.0, deadline - loop.time()))
+    acknowledged = await promised
     crashpoints.reached("place.after-acknowledgement")
     # The clock is asked again: this process may have stood still meanwhile, and an arming waits no
     # longer than the promise for claims of the epoch before. A later acknowledgement promises nothing.
     in_time = loop.time() < deadline
-    if in_time and acknowledged.done() and not acknowledged.cancelled() and acknowledged.exception() is None:
-        return Placed(answer, attempt.order_id, "queued")
-    return Placed(answer, attempt.order_id, "held")
+    return Placed(answer, attempt.order_id, "queued" if acknowledged and in_time else "held")
 
 
-def _reported(turnstile: Turnstile, facts: Facts, order_id: UUID, report: asyncio.Future[None]) -> None:
-    if report.cancelled():
-        return
-    error = report.exception()
+def _reported(turnstile: Turnstile, facts: Facts, order_id: UUID, error: Exception | None) -> None:
     if error is None:
         turnstile.mark_queued(facts, order_id)
     else:

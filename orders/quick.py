@@ -17,14 +17,18 @@ MOST_REMEMBERED = 4096
 
 
 class QuickOperation(AsyncOperation):
-    """For operations that return an HttpResponse and take path and body, a frozen model, as arguments."""
+    """For operations that return an HttpResponse and take path and body, a frozen model, as arguments.
+
+    Their `auth` has a method `check`, which raises, or returns what `request.auth` is to be. They may
+    await futures, and must not ask asyncio for their task: behind the hot door they have none.
+    """
 
     remembered: dict[Any, dict[str, Any]]
 
     async def run(self, request: HttpRequest, **path: Any) -> Any:  # type: ignore[override]
         try:
             for callback in self.auth_callbacks:
-                request.auth = await callback(request)  # type: ignore[attr-defined]
+                request.auth = callback.check(request)  # type: ignore[attr-defined]
             return await self.view_func(request, **self._arguments(request, path))
         except Exception as error:
             return self.api.on_exception(request, error)

@@ -37,7 +37,7 @@ class GroupCommit(Generic[Item, Result]):
         self._most = most
         self._in_flight = in_flight
         self._waiting = waiting
-        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._queue: deque[tuple[Item, asyncio.Future[Result] | None]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._woken = False
 
@@ -46,16 +46,22 @@ class GroupCommit(Generic[Item, Result]):
 
         An item whose future is cancelled before its call leaves is not sent.
         """
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._put(item, future)
+        return future
+
+    def tell(self, item: Item) -> None:
+        """The same for an item whose result, or failure, interests nobody. Raises QueueFull."""
+        self._put(item, None)
+
+    def _put(self, item: Item, future: asyncio.Future[Result] | None) -> None:
         if len(self._queue) >= self._waiting:
             raise QueueFull
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
         self._queue.append((item, future))
         if not self._woken and len(self._calls) < self._in_flight:
             # Not now but at the end of this turn of the loop: what arrives in the same turn joins.
             self._woken = True
-            loop.call_soon(self._start)
-        return future
+            asyncio.get_running_loop().call_soon(self._start)
 
     async def drain(self) -> None:
         """Returns when nothing waits and nothing is in flight."""
@@ -67,10 +73,10 @@ class GroupCommit(Generic[Item, Result]):
     def _start(self) -> None:
         self._woken = False
         while self._queue and len(self._calls) < self._in_flight:
-            batch: list[tuple[Item, asyncio.Future[Result]]] = []
+            batch: list[tuple[Item, asyncio.Future[Result] | None]] = []
             while self._queue and len(batch) < self._most:
                 item, future = self._queue.popleft()
-                if not future.done():
+                if future is None or not future.done():
                     batch.append((item, future))
             if batch:
                 call = asyncio.get_running_loop().create_task(self._call(batch))
@@ -81,17 +87,17 @@ class GroupCommit(Generic[Item, Result]):
         self._calls.discard(call)
         self._start()
 
-    async def _call(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _call(self, batch: list[tuple[Item, asyncio.Future[Result] | None]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
             for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
+                if future is not None and not future.done():
                     future.set_result(result)
         except BaseException as error:
             # A cancelled call (shutdown) must not leave its waiters hanging either.
             failure = error if isinstance(error, Exception) else ConnectionError("the call was cancelled")
             for _, future in batch:
-                if not future.done():
+                if future is not None and not future.done():
                     future.set_exception(failure)
             if not isinstance(error, Exception):
                 raise

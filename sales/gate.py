@@ -9,6 +9,7 @@ import enum
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -112,6 +113,7 @@ def script(name: str) -> str:
     return (_LUA / f"{name}.lua").read_text()
 
 
+@lru_cache(maxsize=256)  # a crowd's orders share their milliseconds
 def from_ms(milliseconds: int | str) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 

@@ -22,11 +22,11 @@ from sales.batching import GroupCommit, QueueFull
 from sales.deadline import CONNECTIONS, connect, look_at, within
 from sales.directory import DIRECTORY, Facts
 from sales.gate import (
+    VERDICTS,
     ClaimLetter,
     Fenced,
     GateClaim,
     GateUnreachable,
-    Verdict,
     parse_claim,
     pool_keys,
     script,
@@ -70,7 +70,7 @@ class Turnstile:
         self._broken_until = 0.0
         self._facts: dict[str, tuple[float, Facts]] = {}
         self._asking: dict[str, asyncio.Future[Facts | None]] = {}
-        self._questions = GroupCommit(self._look_up, in_flight=1)
+        self._questions = GroupCommit(self._look_up)
         self._published: tuple[float, list[Facts]] = (float("-inf"), [])
         self._reading: asyncio.Task[list[Facts]] | None = None
         self._pools: dict[str, _Pool] = {}  # by the seal: a new epoch begins anew
@@ -183,7 +183,7 @@ class Turnstile:
     def mark_queued(self, facts: Facts, order_id: UUID) -> None:
         """held -> queued, in groups, off the critical path. What fails here the sweeper makes up for."""
         with suppress(QueueFull):
-            self._pool(facts).marks.submit(order_id).add_done_callback(look_at)
+            self._pool(facts).marks.tell(order_id)
 
     def _pool(self, facts: Facts) -> _Pool:
         pool = self._pools.get(facts.seal)
@@ -266,7 +266,7 @@ class Turnstile:
             raise GateUnreachable(str(error)) from error
         now = int(reply[0])
         answers = [
-            Answer(Verdict(reply[i]), str(reply[i + 1]), str(reply[i + 2]), now)
+            Answer(VERDICTS[reply[i]], str(reply[i + 1]), str(reply[i + 2]), now)
             for i in range(1, len(reply), 3)
         ]
         pool.refusals.hear(question, attempts, answers)

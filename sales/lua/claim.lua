@@ -37,7 +37,7 @@ if string.match(replication, 'master_replid:(%x+)') ~= INCARNATION then
   return redis.error_reply('FENCED incarnation')
 end
 local gate = redis.call('HMGET', KEYS[1], 'epoch', 'state', 'opens_at', 'closes_at', 'remaining',
-  'held', 'limit', 'rate', 'burst', 'tokens', 'tokens_at', 'admission_required')
+  'held', 'limit', 'rate', 'burst', 'tokens', 'tokens_at', 'admission_required', 'back_at')
 if gate[1] ~= EPOCH then return redis.error_reply('FENCED epoch') end
 
 local time = redis.call('TIME')
@@ -50,6 +50,11 @@ local tokens_at = tonumber(gate[11])
 local elapsed = math.max(0, now - tokens_at)
 local tokens = math.min(burst, tonumber(gate[10]) + elapsed * rate / 1000)
 local admission_required = gate[12] == '1'
+-- Units that came back after the last was gone are granted when no process repeats "sold out" any more
+-- (REPEAT_SECONDS of sales/refusals.py): else one could refuse a key that another was granted. I5.
+local REPEATED = 51
+local back_at = tonumber(gate[13]) or 0
+local coming_back = back_at <= now and now < back_at + REPEATED  -- a clock that was set back delays nothing
 
 local function window()
   if state == 'closed' or now >= closes_at then return 'closed', closes_at end
@@ -87,6 +92,7 @@ local function decide(id, customer, quantity, admitted)
   local units, last = 0, ''
   if count then units, last = string.match(count, '^(%d+):(.*)$') end
   if units + quantity > limit then return 'limit_reached', last, '' end
+  if coming_back then return 'sold_out', math.max(held, 1), '' end
   if quantity > remaining then return 'sold_out', held, remaining == 0 and claims_known() or '' end
   remaining, held, taken = remaining - quantity, held + quantity, taken + quantity
   claims[id] = 'h' .. quantity .. ':' .. now .. ':' .. EPOCH .. ':' .. customer

@@ -11,6 +11,7 @@
 
 local names = { h = 'held', q = 'queued', s = 'settled' }
 local released = 0
+local none_left = redis.call('HGET', KEYS[1], 'remaining') == '0'
 for i = 1, #ARGV do
   local claim = redis.call('HGET', KEYS[2], ARGV[i])
   local name = claim and names[string.sub(claim, 1, 1)]
@@ -32,5 +33,10 @@ for i = 1, #ARGV do
     end
     released = released + 1
   end
+end
+if none_left and released > 0 then
+  -- Processes may go on saying that there is none, for as long as claim.lua waits (its REPEATED).
+  local time = redis.call('TIME')
+  redis.call('HSET', KEYS[1], 'back_at', time[1] * 1000 + math.floor(time[2] / 1000))
 end
 return released

@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fluxgate_site import worker
+from fluxgate_site import protocol, worker
 from fluxgate_site.hot_protocol import HotProtocol
 from orders.echoes import Echoes
 
@@ -19,7 +19,7 @@ class H11(worker.Worker):
     CONFIG_KWARGS: dict[str, Any] = {**worker.Worker.CONFIG_KWARGS, "http": H11Protocol}
 
 
-class _Lenient(worker.Protocol):
+class _Lenient(protocol.Protocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.parser.set_dangerous_leniencies(
@@ -33,7 +33,7 @@ class Lenient(worker.Worker):
     CONFIG_KWARGS: dict[str, Any] = {**worker.Worker.CONFIG_KWARGS, "http": _Lenient}
 
 
-class _Greedy(worker.Protocol):
+class _Greedy(protocol.Protocol):
     def pause_writing(self) -> None:
         """Answers pile up in memory."""
 
@@ -55,8 +55,8 @@ class _Parrots(Echoes):
 class _Parroting(HotProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        if type(self._door.echoes) is Echoes:
-            self._door.echoes = _Parrots()
+        if type(self.door.echoes) is Echoes:
+            self.door.echoes = _Parrots()
 
 
 class Parrot(worker.Worker):

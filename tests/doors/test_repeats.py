@@ -7,17 +7,20 @@ packet with them, and must be answered as it is when it comes alone.
 
 import json
 import time
+from uuid import uuid4
 
 import pytest
+import redis
 
+from sales.gate import POOL, release
 from tests.doors.conftest import web_behind
 from tests.doors.dialogue import Dialogue
-from tests.doors.questions import KEY, Asking, an_order, at, by, placed_by
+from tests.doors.questions import KEY, Asking, an_order, at, by, order_of, placed_by, sale_id
 from tests.doors.questions_verdicts import ADMISSION
 from tests.doors.stages import HELD_BY, stage_of
 from tests.orders.test_decision_table import forged
-from tests.running_site import Site, Web
-from tests.site.hostile import GOOD, chunked
+from tests.running_site import Site, Web, eventually
+from tests.site.hostile import GOOD, Stage, chunked
 
 TURNS = 5  # what is repeated is repeated for milliseconds only
 
@@ -51,6 +54,7 @@ BETWEEN: dict[str, dict[str, tuple[Asking, int, str]]] = {
         "a forged admission": (an_order((ADMISSION, "x")), 403, "admission-invalid"),
         "DELETE": (placed_by("DELETE /api/v1/sales/{slug}/orders HTTP/1.1"), 405, "method-not-allowed"),
         "another sale": (placed_by("POST /api/v1/sales/doors-open/orders HTTP/1.1"), 202, ""),
+        "GET": (placed_by("GET /api/v1/sales/{slug}/orders HTTP/1.1"), 405, "method-not-allowed"),
         "no sale": (placed_by("POST /api/v1/sales/unknown/orders HTTP/1.1"), 404, "sale-not-found"),
         "a slash": (placed_by("POST /api/v1/sales/{slug}/orders/ HTTP/1.1"), 404, "not-found"),
         "the facts": (at("/api/v1/sales/{slug}"), 200, ""),
@@ -115,6 +119,30 @@ def test_a_token_that_expires_meanwhile_is_refused(door: Web) -> None:
             assert found[1] == REFUSED["sold-out"]
             assert found[0] < ends
     assert time.time() >= ends
+
+
+def test_a_key_that_another_process_was_granted_is_not_refused(
+    site: Site, doors: dict[str, Web], gate: redis.Redis, door: Web
+) -> None:
+    """A unit comes back and is sold elsewhere, while this process still says that there is none (I5)."""
+    slug = f"last-unit-{uuid4().hex[:8]}"
+    site.sell(slug, id=sale_id(slug), allotment=1)
+    strangers = [an_order()(Stage(slug, f"stranger {i}")) for i in range(2)]
+    with Dialogue(door.port) as dialogue, Dialogue(doors["lean"].port) as elsewhere:
+
+        def told(order: bytes, to: Dialogue) -> int:
+            to.say(order)
+            return spoken(to)[0]
+
+        holder = Stage(slug, "the first")
+        assert told(an_order()(holder), elsewhere) == 202
+        for turn in range(TURNS):
+            for order in strangers * 2:  # from here on it knows that all is sold
+                assert told(order, dialogue) == 409
+            assert release(gate, sale_id(slug), POOL, [order_of(holder)]) == 1
+            holder = Stage(slug, f"holder {turn}")
+            eventually(lambda holder=holder: told(an_order()(holder), elsewhere) == 202)  # type: ignore[misc]
+            assert told(an_order()(holder), dialogue) == 202
 
 
 @pytest.fixture(scope="module")

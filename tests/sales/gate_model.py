@@ -55,6 +55,9 @@ class Claim:
         return f"{self.letter}{self.quantity}:{self.claimed_at}:{self.epoch}:{self.customer}"
 
 
+REPEATED_MS = 51  # how long processes may still say "sold out" after a unit has come back
+
+
 @dataclass
 class Gate:
     """One pool. `built` is false for a gate that was lost and has only been fenced since."""
@@ -66,6 +69,7 @@ class Gate:
     units: dict[str, int] = field(default_factory=dict)
     tokens: float = 0.0
     tokens_at: int = 0
+    back_at: int = 0  # when units came back after the last was gone
     claims: dict[str, Claim] = field(default_factory=dict)
     customers: dict[str, tuple[int, str]] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
@@ -165,6 +169,7 @@ class Model:
 
     def release(self, order_ids: list[str]) -> int:
         released = 0
+        none_left = self.gate is not None and self.gate.units.get("remaining") == 0
         for order_id in order_ids:
             claim = self._claim(order_id)
             if claim is None or claim.letter == "r":
@@ -177,6 +182,8 @@ class Model:
             if units > claim.quantity:
                 customers[claim.customer] = (units - claim.quantity, last)
             released += 1
+        if none_left and released:
+            self.gate.back_at = self.now  # type: ignore[union-attr]
         return released
 
     def _claim(self, order_id: str) -> Claim | None:
@@ -242,6 +249,8 @@ class Model:
         units, last = gate.customers.get(each.customer, (0, ""))
         if units + each.quantity > rules.limit:
             return "limit_reached", last
+        if 0 <= now - gate.back_at < REPEATED_MS:
+            return "sold_out", max(gate.units["held"], 1), ""
         if each.quantity > gate.units["remaining"]:
             return "sold_out", gate.units["held"], "" if gate.units["remaining"] else len(gate.claims)
         gate.units["remaining"] -= each.quantity

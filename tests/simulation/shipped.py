@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from management.management.commands import reconcile, run_fulfillment, run_gatekeeper
-from orders import api, closing, consumer, lag
+from orders import closing, consumer, lag
 from sales import arming, crashpoints, gate, topic
 from sales.arming import Refused, _not_now
 from sales.models import Sale
@@ -160,7 +160,6 @@ def inside(world: "World") -> Iterator[None]:
     try:
         yield
     finally:
-        api._running.clear()
         for target, name, old in reversed(before):
             if old is missing:
                 delattr(target, name)

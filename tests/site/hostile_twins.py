@@ -45,13 +45,13 @@ def _pythons_own_json() -> None:
 
 
 def _trailers_are_headers() -> None:
-    from fluxgate_site.worker import Protocol
+    from fluxgate_site.protocol import Protocol
 
     del Protocol.on_headers_complete
 
 
 def _upgrades_stay_open() -> None:
-    from fluxgate_site.worker import Protocol
+    from fluxgate_site.protocol import Protocol
 
     del Protocol._unsupported_upgrade_warning
 
