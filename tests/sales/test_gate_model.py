@@ -95,7 +95,6 @@ BROKEN_TWINS: dict[str, tuple[str, str, str]] = {
         "  local known = claims[id] or",
         "  local early = window()\n  if early then return early, '', '' end\n  local known = claims[id] or",
     ),
-    "units that came back are granted at once": ("claim", "if coming_back then", "if false then"),
     "any quantity replays": ("claim", "if tonumber(units) ~= quantity then", "if false then"),
     "one batch does not see its own claims": ("claim", "claims[id] or redis", "redis"),
     "one batch does not see its own customers": ("claim", "customers[customer] or redis", "redis"),

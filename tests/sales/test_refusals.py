@@ -197,3 +197,36 @@ def test_a_reading_that_a_grant_overtook_does_not_count() -> None:
     told(refusals, 2)
     assert refusals.repeat(Attempt(uuid4(), "cid", 1)) is not None
     assert refusals.repeat(Attempt(uuid4(), "bob", 1)) is None
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_unit_that_came_back_is_not_granted_while_another_process_says_there_is_none(
+    open_sale: Callable[..., Sale],
+    processes: tuple[Counted, Counted],
+    gate: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: bool,
+) -> None:
+    """Its broken twin grants it at once, and then the other process refuses a key that has a claim."""
+    if broken:
+        monkeypatch.setattr("sales.refusals.REPEAT_SECONDS", 5.0)  # however slow this machine is
+        shipped = gate_words.script
+        text = shipped("claim").replace("if coming_back then", "if false then")
+        monkeypatch.setattr("sales.fence.script", lambda name: text if name == "claim" else shipped(name))
+    sale = open_sale(allotment=1)
+    ours, theirs = processes
+    facts = await facts_of(ours, sale)
+    first, second = Attempt(uuid4(), "ann", 1), Attempt(uuid4(), "bob", 1)
+    assert (await theirs.attempt(facts, first)).verdict is Verdict.CLAIMED
+    await until_repeated(ours, facts, Verdict.SOLD_OUT)
+    gate_words.release(gate, sale.id, 0, [first.order_id])
+    told = await theirs.attempt(facts, second)
+    if broken:
+        assert told.verdict is Verdict.CLAIMED
+        assert (await ours.attempt(facts, second)).verdict is Verdict.SOLD_OUT, "a key that has a claim"
+    else:
+        assert told.verdict is Verdict.SOLD_OUT
+        async with asyncio.timeout(5):
+            while (await theirs.attempt(facts, second)).verdict is Verdict.SOLD_OUT:
+                await asyncio.sleep(0.005)
+        assert (await ours.attempt(facts, second)).verdict is Verdict.REPLAYED

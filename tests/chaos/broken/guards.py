@@ -1,5 +1,6 @@
 """What each broken twin takes out: by twin, the module and what is done to it once it is imported."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -28,7 +30,10 @@ def _release_on_timeout(placing: Any) -> None:
         placed = await place(turnstile, log, facts, attempt, **more)
         if placed.state == "held":
             keys = pool_keys(facts.sale_id, facts.pool)
-            await turnstile._aside.eval(script("release"), 4, *keys, str(attempt.order_id))
+            # In a task of its own: redis-py asks for one, and a quick operation has none.
+            await asyncio.ensure_future(
+                turnstile._aside.eval(script("release"), 4, *keys, str(attempt.order_id))
+            )
         return placed
 
     placing.place = broken
@@ -38,16 +43,16 @@ def _reload_on_noscript(turnstile: Any) -> None:
     """What redis-py's register_script does: a script that is gone is loaded again."""
     claim = turnstile.Turnstile._claim
 
-    async def broken(self: Any, facts: Any, attempts: Any) -> Any:
+    async def broken(self: Any, pool: Any, facts: Any, attempts: Any) -> Any:
         from sales.fence import seal
         from sales.gate import pool_keys
 
         try:
-            return await claim(self, facts, attempts)
+            return await claim(self, pool, facts, attempts)
         except turnstile.Fenced:
             text, _ = seal(pool_keys(facts.sale_id, facts.pool), facts.epoch, facts.incarnation)
             await self._client.script_load(text)
-            return await claim(self, facts, attempts)
+            return await claim(self, pool, facts, attempts)
 
     turnstile.Turnstile._claim = broken
 
@@ -123,7 +128,7 @@ def _wait_for_the_gate(turnstile: Any) -> None:
 
     def broken(self: Any, *arguments: Any, **more: Any) -> None:
         opened(self, *arguments, **more)
-        self._timeout = 30.0
+        self._within = partial(turnstile.within, 30.0)
 
     turnstile.Turnstile.__init__ = broken
 
