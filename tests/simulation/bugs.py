@@ -16,6 +16,7 @@ from orders import (
     claims,
     epochs,
     gatekeeper,
+    log,
     partition,
     placing,
     sifting,
@@ -155,7 +156,10 @@ BUGS: dict[str, Bug] = {
         "a unit is given back when its append is not acknowledged in time",
     ),
     "promise-after-the-deadline": Bug(
-        python(placing, "place", "in_time = loop.time() < deadline", "in_time = True"),
+        together(
+            python(placing, "place", "in_time = loop.time() < deadline", "in_time = True"),
+            attribute(log.Acknowledgements, "_expire", lambda world, expire: lambda self: None),
+        ),
         ("standstill", "everything"),
         "a process that stood still promises what a barrier has overtaken",
     ),

@@ -128,7 +128,8 @@ def test_every_call_answers_as_documented(
 
 
 def test_the_calls_above_met_the_answers_that_matter(seen: Counter[tuple[str, int]]) -> None:
-    met = {PLACE: {202, 302, 400, 403, 404, 409, 410, 422, 429, 503}, SALE: {200, 404}, LIST: {200}}
+    # Whether a unit is granted is left to chance here; the test of the links demands it.
+    met = {PLACE: {302, 400, 403, 404, 409, 410, 422, 429, 503}, SALE: {200, 404}, LIST: {200}}
     for call, statuses in met.items():
         assert {status for label, status in seen if label == call} >= statuses
 
