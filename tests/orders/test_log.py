@@ -505,3 +505,40 @@ async def test_a_report_after_the_loop_has_ended_is_dropped() -> None:
     log.frozen = False
     log.deliver()
     assert len(log.partitions[0]) == 1
+
+
+async def test_a_promise_is_kept_by_an_acknowledgement_in_time() -> None:
+    log, reports = MemoryLog(), list[Exception | None]()
+    acknowledgements = Acknowledgements(log)
+    deadline = asyncio.get_running_loop().time() + 60
+    assert await acknowledgements.promise(record_of(b"x"), deadline, reports.append)
+    assert reports == [None]
+
+
+async def test_a_promise_ends_at_its_deadline_and_the_late_report_still_comes() -> None:
+    log, reports = MemoryLog(), list[Exception | None]()
+    log.frozen = True
+    acknowledgements = Acknowledgements(log)
+    now = asyncio.get_running_loop().time()
+    promises = [
+        acknowledgements.promise(record_of(b"x"), now + soon, reports.append) for soon in (0.01, 0.02)
+    ]
+    assert await asyncio.gather(*promises) == [False, False]
+    assert reports == []
+    log.frozen = False
+    log.deliver()
+    async with asyncio.timeout(5):
+        while len(reports) < 2:
+            await asyncio.sleep(0)
+    assert reports == [None, None]
+
+
+async def test_an_unknown_outcome_promises_nothing() -> None:
+    log, reports = MemoryLog(), list[Exception | None]()
+    log.frozen = True
+    promise = Acknowledgements(log).promise(
+        record_of(b"x"), asyncio.get_running_loop().time() + 60, reports.append
+    )
+    log.close()
+    assert await promise is False
+    assert [type(report) for report in reports] == [AppendUnknown]

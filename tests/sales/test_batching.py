@@ -104,3 +104,28 @@ async def test_drain_waits_for_what_is_under_way() -> None:
     line.go.set()
     await draining
     assert all(future.done() for future in futures)
+
+
+async def test_what_is_only_told_travels_with_the_rest_and_its_failure_is_nobodys() -> None:
+    line = Line()
+    group = GroupCommit(line.send)
+    group.tell(1)
+    waited = group.submit(2)
+    group.tell(3)
+    assert await waited == 20
+    assert line.calls == [[1, 2, 3]]
+    group.tell(-1)
+    await group.drain()
+    assert line.calls[1:] == [[-1]]
+
+
+async def test_a_full_queue_refuses_what_is_only_told_as_well() -> None:
+    line = Line()
+    line.go.clear()
+    group = GroupCommit(line.send, most=1, in_flight=1, waiting=1)
+    group.tell(1)
+    with pytest.raises(QueueFull):
+        group.tell(2)
+    line.go.set()
+    await group.drain()
+    assert line.calls == [[1]]
