@@ -4,9 +4,11 @@ import os
 import platform
 import re
 import subprocess
+import sysconfig
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")  # a second of /proc/<pid>/stat
 PACKAGES = (
@@ -48,10 +50,19 @@ def loop_seconds(pid: int) -> float:
     return parse_cpu(Path(f"/proc/{pid}/task/{pid}/stat").read_text())
 
 
-def parse_cpu(stat: str) -> float:
-    """Fields 14 and 15 of proc(5); the program's name before them may hold spaces and brackets."""
+def family_seconds(pid: int) -> float:
+    """Of a process, of its children, and of those that have ended and were waited for. Raises OSError."""
+    own = parse_cpu(Path(f"/proc/{pid}/stat").read_text(), ended=True)
+    return own + sum(_seconds_or_none(child) for child in children(pid))
+
+
+def parse_cpu(stat: str, *, ended: bool = False) -> float:
+    """Fields 14 and 15 of proc(5); the program's name before them may hold spaces and brackets.
+
+    With `ended` those of its dead children too, fields 16 and 17.
+    """
     fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return sum(map(int, fields[11 : 15 if ended else 13])) / TICKS
 
 
 def stolen_seconds() -> float:
@@ -62,8 +73,28 @@ def stolen_seconds() -> float:
 
 def only_child(pid: int) -> int:
     """The one child of a process. Raises ValueError when there are none or several."""
-    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(child)
+    (child,) = children(pid)
+    return child
+
+
+def children(pid: int) -> list[int]:
+    """Those that its first thread has started. Raises OSError."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def optimized(variables: Mapping[str, Any]) -> bool:
+    """Whether a Python was compiled with a profile of itself, by sysconfig's variables.
+
+    `configure --enable-optimizations` says so. Debian calls `make profile-opt` instead and takes the flag out
+    of what extensions are compiled with; configure names one that makes a profile and one that uses it.
+    """
+    flags = " ".join(str(variables.get(name) or "") for name in ("PY_CORE_CFLAGS", "PY_CORE_LDFLAGS"))
+    return (
+        "--enable-optimizations" in str(variables.get("CONFIG_ARGS"))
+        or "-fprofile-use" in flags
+        or "-fprofile-instr-use" in flags
+        or bool(variables.get("PGO_PROF_GEN_FLAG") and not variables.get("PGO_PROF_USE_FLAG"))
+    )
 
 
 def describe() -> dict[str, object]:
@@ -74,10 +105,16 @@ def describe() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "python_optimized": optimized(sysconfig.get_config_vars()),
         "node": _said("node", "--version"),
         "wrk": (_said("wrk", "--version").split(" [") or [""])[0],
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+def python(described: Mapping[str, Any]) -> str:
+    """Version and build of the Python that serves, of what `describe` has said."""
+    return f"{described['python']} ({'optimized' if described['python_optimized'] else 'plain'} build)"
 
 
 def commit() -> tuple[str, bool]:
@@ -86,6 +123,13 @@ def commit() -> tuple[str, bool]:
     if not re.fullmatch("[0-9a-f]+", name):
         return "unknown", False
     return name, bool(_said("git", "status", "--porcelain"))
+
+
+def _seconds_or_none(pid: int) -> float:
+    try:
+        return cpu_seconds(pid)
+    except OSError:  # it has ended
+        return 0.0
 
 
 def _said(*command: str) -> str:

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from bench import results, targets
+from bench import machine, results, targets
 from bench.figures import Figure
 from bench.results import Document
 
@@ -39,7 +39,7 @@ def _head(found: Document, console: Console) -> None:
     changed = " with changes" if found["changed"] else ""
     console.print(f"commit {found['commit']}{changed}, {found['at']}{', quick' if found['quick'] else ''}")
     console.print(f"{of['cores']} cores of {of['processor']}, {of['system']}")
-    console.print(f"Python {of['python']}, {versions}; Node {of['node']}, {of['wrk']}", soft_wrap=True)
+    console.print(f"Python {machine.python(of)}, {versions}; Node {of['node']}, {of['wrk']}", soft_wrap=True)
 
 
 def _answers(found: Document, scenario: str, names: list[str]) -> Table:

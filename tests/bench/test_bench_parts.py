@@ -1,18 +1,13 @@
 """What a bench computes from what it reads: without servers, without load."""
 
 import json
-import os
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from bench import arrivals, machine, measuring, node, plot, results, targets, wrk
+from bench import arrivals, measuring, node, plot, results, targets, wrk
 from bench.errors import Unbalanced, Unfit
 from bench.figures import Figure, figure
 from bench.measuring import SCENARIOS, Knobs
@@ -66,49 +61,6 @@ def test_the_figures_are_found_between_what_wrk_prints_besides() -> None:
 def test_without_one_line_of_figures_there_is_none(printed: str) -> None:
     with pytest.raises(Unfit):
         wrk.parse(printed)
-
-
-# What /proc says
-
-
-def test_cpu_time_is_user_and_system_whatever_the_program_is_called() -> None:
-    fields = "S 1 2 3 4 5 6 7 8 9 10 250 50 99 99 20 0 4 0 1234"
-    assert machine.parse_cpu(f"4711 (a ) (b) {fields}") == 300 / machine.TICKS
-
-
-def test_cpu_time_of_a_process_counts_its_threads() -> None:
-    before, deadline, enough = machine.cpu_seconds(os.getpid()), time.monotonic() + 60, threading.Event()
-
-    def work() -> None:
-        while not enough.is_set():
-            sum(range(1000))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        while (counted := machine.cpu_seconds(os.getpid()) - before) < 0.1 and time.monotonic() < deadline:
-            time.sleep(0.01)
-    finally:
-        enough.set()
-        thread.join()
-    assert counted >= 0.1
-
-
-def test_the_worker_is_the_only_child() -> None:
-    program = "import subprocess, sys; subprocess.run(['cat']); "
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-    ) as parent:
-        try:
-            child = None
-            while child is None:
-                try:
-                    child = machine.only_child(parent.pid)
-                except ValueError:
-                    assert parent.poll() is None
-            assert Path(f"/proc/{child}/stat").exists()
-        finally:
-            parent.terminate()
 
 
 # Medians and percentiles
