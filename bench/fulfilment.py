@@ -19,32 +19,37 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from bench import bare
+from bench import bare, consumers, prefill, shop
+from bench.errors import Unbalanced, Unfit
+from bench.measuring import OPEN
+from bench.processes import CHECKOUT
+from bench.stage import slugs
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-TICK = os.sysconf("SC_CLK_TCK")
-PATIENCE_SECONDS = 240.0
-ATTEMPTS = 120  # in one call of the gate
+if TYPE_CHECKING:  # Django's settings come with the servers
+    from sales.models import Sale
+
 FLAME = "consumer-flame.svg"
-SERVERS = ("postgres", "gate", "kafka")
 
 
-def main() -> None:
-    options = _options()
+def main() -> int:
+    options = parse()
     with tempfile.TemporaryDirectory(prefix="fluxgate-bench-") as folder, _servers(Path(folder)) as pids:
-        os.environ["FLUXGATE_FULFILLMENT_BATCH"] = str(options.batch)
-        report = _measure(options, pids, Path(folder))
-    sys.stdout.write(json.dumps(report) + "\n" if options.json else _readable(report))
+        try:
+            report = measure(options, pids, Path(folder))
+        except (Unfit, Unbalanced) as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(json.dumps(report) if options.json else readable(report))
+    return 0
 
 
-def _options() -> argparse.Namespace:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,35 +59,26 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2000, help="FLUXGATE_FULFILLMENT_BATCH")
     parser.add_argument("--flame", metavar="PY_SPY", help=f"a py-spy that draws {FLAME} of the first run")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-@contextmanager
-def _servers(root: Path) -> Iterator[dict[str, int]]:
-    """The embedded servers, in `os.environ` from here on. Yields their process ids."""
-    from management.embedded import Stack
+def measure(options: argparse.Namespace, pids: Mapping[str, int], folder: Path) -> dict[str, Any]:
+    """On the servers that the environment names. `pids` are those whose CPU time is told.
 
-    stack = Stack(root=root)
-    try:
-        os.environ.update(
-            stack.up(), DJANGO_SETTINGS_MODULE="fluxgate_site.settings", FLUXGATE_LOG_LEVEL="INFO"
-        )
-        yield {row.server: row.pid for row in stack.status() if row.pid is not None}
-    finally:
-        stack.down(wipe=True)
-
-
-def _measure(options: argparse.Namespace, pids: dict[str, int], folder: Path) -> dict[str, Any]:
+    Raises Unfit and Unbalanced.
+    """
     import django
 
     django.setup()
     from django.core.management import call_command
     from django.db import connection
 
-    connection.settings_dict["OPTIONS"].pop("pool")
+    connection.settings_dict["OPTIONS"].pop("pool", None)
     call_command("migrate", verbosity=0)
-    runs = [_run(int(n), options, pids, folder / f"{n}", flame=i == 0) for i, n in
-            enumerate(options.consumers.split(","))]  # fmt: skip
+    runs: list[dict[str, Any]] = []
+    for count in map(int, options.consumers.split(",")):
+        flame = None if runs else options.flame
+        runs.append(_run(count, options, pids, folder / f"{count}", flame))
     claims = bare.claims_of_nobody(min(options.orders, 100_000))
     return {
         "orders": options.orders,
@@ -95,216 +91,7 @@ def _measure(options: argparse.Namespace, pids: dict[str, int], folder: Path) ->
     }
 
 
-def _run(
-    consumers: int, options: argparse.Namespace, pids: dict[str, int], folder: Path, *, flame: bool
-) -> dict[str, Any]:
-    """One topic, one set of sales, so many consumers."""
-    from django.conf import settings
-
-    from sales import gate, topic
-
-    folder.mkdir()
-    name = f"orders-{uuid4().hex[:8]}"
-    own = {"kafka_topic": name, "kafka_group": name, "kafka_session_ms": 6000}
-    settings.FLUXGATE = settings.FLUXGATE.model_copy(update=own)
-    topic.ensure_topic()
-    sales = _open_sales(options.sales, options.orders)
-    client = gate.connect()
-    records = [_granted(client, sale, options.orders // len(sales)) for sale in sales]
-    environment = os.environ | {f"FLUXGATE_{key.upper()}": str(value) for key, value in own.items()}
-    with _consuming(consumers, environment, folder) as processes:
-        for process in processes:
-            process.send_signal(signal.SIGSTOP)
-        _append(name, [record for round_ in zip(*records, strict=True) for record in round_])
-        before = _cpu(pids, processes)
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
-        begun = time.monotonic()
-        drawing = _draw(options.flame, processes[0].pid) if flame and options.flame else None
-        written = sum(map(len, records))
-        _until(lambda: _settled(client, sales) == written, processes, 0.05)
-        seconds = time.monotonic() - begun
-        after = _cpu(pids, processes)
-        if drawing:
-            drawing.send_signal(signal.SIGINT)
-            drawing.wait(30)
-    _check_the_books(client, sales, written // len(sales))
-    cost = {what: round(1e6 * (after[what] - before[what]) / written, 2) for what in after}
-    return {
-        "consumers": consumers,
-        "seconds": round(seconds, 2),
-        "orders_per_second": round(written / seconds),
-        "orders_per_transaction": round(written / _transactions(sales)),
-        "cpu_microseconds_per_order": cost,
-        "orders_per_cpu_second_of_the_consumer": round(1e6 / cost["consumers"]),
-    }
-
-
-def _open_sales(count: int, orders: int) -> list[Any]:
-    from django.utils import timezone
-
-    from sales import arming, topic
-    from sales.models import Product, Sale
-
-    sales: list[Any] = []
-    while len(sales) < count:
-        sale_id = uuid4()
-        if topic.partition_of(sale_id) != len(sales) % 12:
-            continue
-        units = orders // count
-        product = Product.objects.create(sku=f"bench-{sale_id.hex}", name="A product", stock=units)
-        sale = Sale.objects.create(
-            id=sale_id, slug=f"bench-{sale_id.hex}", name="A sale", product=product, allotment=units,
-            opens_at=timezone.now() - timedelta(seconds=1), closes_at=timezone.now() + timedelta(hours=1),
-            unit_price="19.90", limit_per_customer=1, admission_rate=10**6, burst=10**6,
-        )  # fmt: skip
-        arming.arm(sale, actor="bench")
-        arming.open_sale(sale, actor="bench")
-        sales.append(Sale.objects.get(pk=sale_id))
-    return sales
-
-
-def _granted(client: Any, sale: Any, count: int) -> list[Any]:
-    """Records of claims that the gate has granted and knows as queued."""
-    from orders import claims
-    from sales import directory, gate, topic
-
-    [facts] = directory.published(client, [sale.slug])
-    assert facts is not None
-    keys = gate.pool_keys(sale.id)
-    partition = topic.partition_of(sale.id)
-    records = []
-    for first in range(0, count, ATTEMPTS):
-        attempts = [
-            _claim(sale.id, sale.product_id, f"customer-{number:08d}", sale.epoch)
-            for number in range(first, min(first + ATTEMPTS, count))
-        ]
-        arguments = [word for claim in attempts for word in (str(claim.order_id), claim.user_id, 1, "0")]
-        reply: Any = client.evalsha(facts.seal, 4, *keys, *arguments)
-        assert reply[1::3] == ["claimed"] * len(attempts), reply[:4]
-        gate.mark_queued(client, sale.id, 0, sale.epoch, [claim.order_id for claim in attempts])
-        records += [claims.encode(claim, partition) for claim in attempts]
-    return records
-
-
-def _claim(sale_id: UUID, product_id: int, customer: str, epoch: int) -> Any:
-    from decimal import Decimal
-
-    from orders import claims
-
-    return claims.Claim(
-        v=1, order_id=claims.order_id(sale_id, customer, "a-key"), sale_id=sale_id, product_id=product_id,
-        user_id=customer, quantity=1, unit_price=Decimal("19.90"), currency="EUR", pool=0, epoch=epoch,
-        claimed_at=datetime.now(UTC),
-    )  # fmt: skip
-
-
-def _append(topic: str, records: list[Any]) -> None:
-    from confluent_kafka import Producer
-
-    from sales.topic import client_config
-
-    options = {"acks": "all", "enable.idempotence": True, "linger.ms": 5}
-    producer = Producer({**client_config(), **options, "queue.buffering.max.messages": len(records)})
-    for record in records:
-        producer.produce(topic, record.value, record.key, record.partition, headers=record.headers)
-    if producer.flush(PATIENCE_SECONDS):
-        raise SystemExit("the log does not take the records")
-
-
-@contextmanager
-def _consuming(count: int, environment: dict[str, str], folder: Path) -> Iterator[list[Any]]:
-    """So many processes of `run_fulfillment` that have begun their partitions, each its share."""
-    outputs = [folder / f"consumer-{number}" for number in range(count)]
-    processes = []
-    for output in outputs:
-        command = [sys.executable, "manage.py", "run_fulfillment", "--health-file", f"{output}.health"]
-        with output.open("w") as file:
-            processes.append(
-                subprocess.Popen(
-                    command, cwd=CHECKOUT, env=environment, stdout=file, stderr=subprocess.STDOUT
-                )
-            )
-    try:
-        _until(lambda: sum(_begun(output) for output in outputs) == 12, processes, 0.2)
-        yield processes
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        if codes := [code for process in processes if (code := process.wait(30))]:
-            raise SystemExit(f"consumers ended with {codes}: {outputs[0].read_text()[-2000:]}")
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def _begun(output: Path) -> int:
-    """How many partitions the consumer that prints there has begun, and still has."""
-    try:
-        said = json.loads(Path(f"{output}.health").read_text())
-    except (OSError, ValueError):
-        return 0
-    return len(said["partitions"]) if said["state"] == "ok" else 0
-
-
-def _draw(py_spy: str, pid: int) -> Any:
-    options = f"record --pid {pid} --output {FLAME} --rate 250 --function --nonblocking"
-    return subprocess.Popen([py_spy, *options.split()], cwd=CHECKOUT)
-
-
-def _settled(client: Any, sales: list[Any]) -> int:
-    from sales.gate import image
-
-    return sum(found.settled for sale in sales if (found := image(client, sale.id)))
-
-
-def _until(done: Callable[[], bool], processes: list[Any], seconds: float) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not done():
-        if time.monotonic() > deadline or any(process.poll() is not None for process in processes):
-            raise SystemExit("the consumers do not get there: see what they print")
-        time.sleep(seconds)
-
-
-def _cpu(pids: dict[str, int], processes: list[Any]) -> dict[str, float]:
-    """CPU seconds so far. A server's are those of its process and of its children, the dead ones included."""
-    stat = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        stat[int(path.parent.name)] = int(fields[1]), [int(ticks) / TICK for ticks in fields[11:15]]
-    found = {"consumers": sum(sum(stat[process.pid][1]) for process in processes)}
-    for server in SERVERS:
-        own = sum(stat[pids[server]][1])
-        found[server] = own + sum(sum(ticks[:2]) for parent, ticks in stat.values() if parent == pids[server])
-    return found
-
-
-def _check_the_books(client: Any, sales: list[Any], units: int) -> None:
-    from orders.models import Order, OrderEvent, ParkedRecord
-    from sales.gate import image
-    from sales.models import Sale
-
-    for sale in sales:
-        found = image(client, sale.id)
-        assert found is not None
-        orders = Order.objects.filter(sale=sale, state="confirmed").count()
-        events = OrderEvent.objects.filter(order__sale=sale).count()
-        book = (Sale.objects.get(pk=sale.pk).sold, orders, events, ParkedRecord.objects.count())
-        gates = (found.settled, found.held + found.queued, found.remaining)
-        if (book, gates) != ((units, units, units, 0), (units, 0, 0)):
-            raise SystemExit(f"the books do not balance: sold, orders, events, parked {book}, gate {gates}")
-
-
-def _transactions(sales: list[Any]) -> int:
-    from orders.models import Order
-
-    return Order.objects.filter(sale__in=sales).values("written_at").distinct().count()
-
-
-def _readable(report: dict[str, Any]) -> str:
+def readable(report: dict[str, Any]) -> str:
     lines = [
         f"{report['orders']:,} orders, {report['sales']} sales, batches of {report['batch']}, "
         f"{report['cores']} cores; bare unnest {report['bare_unnest_per_second']:,}/s, "
@@ -316,8 +103,115 @@ def _readable(report: dict[str, Any]) -> str:
             f"{run['consumers']} consumers: {run['orders_per_second']:,} orders/s, "
             f"{run['orders_per_transaction']:,} in a transaction; CPU: {cost}"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+@contextmanager
+def _servers(root: Path) -> Iterator[dict[str, int]]:
+    """The embedded servers, in `os.environ` from here on. Yields their process ids."""
+    from management.embedded import Stack
+
+    stack = Stack(root=root)
+    try:
+        os.environ.update(
+            stack.up(), DJANGO_SETTINGS_MODULE="fluxgate_site.settings", FLUXGATE_LOG_LEVEL="INFO"
+        )
+        yield {row.server: row.pid for row in stack.status() if row.pid is not None and row.server != "cache"}
+    finally:
+        stack.down(wipe=True)
+
+
+def _run(
+    count: int, options: argparse.Namespace, pids: Mapping[str, int], folder: Path, flame: str | None
+) -> dict[str, Any]:
+    """One topic, one set of sales, so many consumers."""
+    from django.conf import settings
+
+    from sales import gate, topic
+
+    folder.mkdir()
+    name = f"orders-{uuid4().hex[:8]}"
+    # They stand still for longer than the session of the embedded broker lasts.
+    own = {"kafka_topic": name, "kafka_group": name, "kafka_session_ms": 6000}
+    settings.FLUXGATE = settings.FLUXGATE.model_copy(update=own)
+    topic.ensure_topic()
+    sales = _open_sales(options.sales, options.orders // options.sales)
+    environment = os.environ | {f"FLUXGATE_{key.upper()}": str(value) for key, value in own.items()}
+    environment["FLUXGATE_FULFILLMENT_BATCH"] = str(options.batch)
+    with gate.connect() as client:
+        records = [list(prefill.granted(client, sale, options.orders // options.sales)) for sale in sales]
+        with consumers.running(count, environment, folder) as processes:
+            with consumers.standing_still(processes):
+                written = prefill.append(record for turn in zip(*records, strict=True) for record in turn)
+                before = consumers.cpu_seconds(processes, pids)
+            begun = time.monotonic()
+            drawing = _draw(flame, processes[0].pid) if flame else None
+            consumers.wait_until(lambda: _settled(client, sales) == written, processes)
+            seconds = time.monotonic() - begun
+            after = consumers.cpu_seconds(processes, pids)
+            if drawing:
+                drawing.send_signal(signal.SIGINT)
+                drawing.wait(30)
+    must_balance(sales, written)
+    cost = {what: round(1e6 * (after[what] - before[what]) / written, 2) for what in after}
+    return {
+        "consumers": count,
+        "seconds": round(seconds, 2),
+        "orders_per_second": round(written / seconds),
+        "orders_per_transaction": round(written / _transactions(sales)),
+        "cpu_microseconds_per_order": cost,
+        "orders_per_cpu_second_of_the_consumer": round(1e6 / max(cost["consumers"], 0.01)),
+    }
+
+
+def _open_sales(count: int, units: int) -> list["Sale"]:
+    from sales.models import Sale
+
+    wanted = dict.fromkeys(slugs(count), units)
+    rates = dict.fromkeys(wanted, OPEN)
+    shop.open_sales(wanted, rates, limit=1, ids=dict(zip(wanted, spread(count), strict=True)))
+    return list(Sale.objects.filter(slug__in=wanted))
+
+
+def spread(count: int) -> list[UUID]:
+    """Ids of sales, of which each partition gets its turn."""
+    from django.conf import settings
+
+    from sales.topic import partition_of
+
+    found: list[UUID] = []
+    while len(found) < count:
+        if partition_of(one := uuid4()) == len(found) % settings.FLUXGATE.kafka_partitions:
+            found.append(one)
+    return found
+
+
+def _draw(py_spy: str, pid: int) -> "subprocess.Popen[bytes]":
+    options = f"record --pid {pid} --output {FLAME} --rate 250 --function --nonblocking"
+    return subprocess.Popen([py_spy, *options.split()], cwd=CHECKOUT)
+
+
+def _settled(client: Any, sales: list["Sale"]) -> int:
+    from sales.gate import image
+
+    return sum(found.settled for sale in sales if (found := image(client, sale.id)))
+
+
+def must_balance(sales: list["Sale"], written: int) -> None:
+    """Raises Unbalanced."""
+    from orders.models import OrderEvent, ParkedRecord
+
+    shop.must_balance([sale.slug for sale in sales], written)
+    events, parked = OrderEvent.objects.filter(order__sale__in=sales).count(), ParkedRecord.objects.count()
+    if (events, parked) != (written, 0):
+        raise Unbalanced(f"{written} orders have {events} events, and {parked} records are parked")
+
+
+def _transactions(sales: list["Sale"]) -> int:
+    from orders.models import Order
+
+    return Order.objects.filter(sale__in=sales).values("written_at").distinct().count()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

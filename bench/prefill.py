@@ -1,6 +1,6 @@
 """Orders that wait in the log: granted by the real gate, in the wire format, not written down yet."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -23,16 +23,51 @@ def fill(sales: Mapping[str, int]) -> int:
     """So many orders of each open sale, each by a buyer of its own. Returns how many that are."""
     from sales import gate
     from sales.models import Sale
+
+    with gate.connect() as client:
+        return append(
+            record
+            for slug, orders in sales.items()
+            for record in granted(client, Sale.objects.get(slug=slug), orders)
+        )
+
+
+def granted(client: Any, sale: "Sale", orders: int) -> Iterator["Record"]:
+    """Records of claims that the gate has granted and knows as queued."""
+    from orders import claims
+    from sales import directory, gate
     from sales.topic import partition_of
 
-    producer, count = _producer(), 0
-    with gate.connect() as client:
-        for slug, orders in sales.items():
-            sale = Sale.objects.get(slug=slug)
-            partition = partition_of(sale.id)
-            for record in _granted(client, sale, partition, orders):
-                _append(producer, record)
-                count += 1
+    [facts] = directory.published(client, [sale.slug])
+    assert facts is not None
+    keys, partition = gate.pool_keys(sale.id), partition_of(sale.id)
+    for first in range(0, orders, _ATTEMPTS):
+        customers = [f"early-{number}" for number in range(first, min(first + _ATTEMPTS, orders))]
+        ids = {UUID(str(claims.order_id(sale.id, each, "early"))): each for each in customers}
+        words = [word for order_id, each in ids.items() for word in (str(order_id), each, 1, "0")]
+        reply: Any = client.evalsha(facts.seal, len(keys), *keys, *words)
+        if set(reply[1::3]) != {"claimed"}:
+            raise Unfit(f"the gate did not grant everything: {reply[1::3][:3]}")
+        gate.mark_queued(client, sale.id, 0, sale.epoch, list(ids))
+        for (order_id, customer), at in zip(ids.items(), reply[2::3], strict=True):
+            yield claims.encode(_claim(sale, order_id, customer, gate.from_ms(at)), partition)
+
+
+def append(records: Iterable["Record"]) -> int:
+    """All of them, acknowledged. Returns how many. Raises Unfit."""
+    from django.conf import settings
+
+    producer, topic, count = _producer(), settings.FLUXGATE.kafka_topic, 0
+    for record in records:
+        producer.produce(
+            topic,
+            value=record.value,
+            key=record.key,
+            partition=record.partition,
+            headers=record.headers,  # type: ignore[arg-type]  # its list type is invariant
+        )
+        producer.poll(0)
+        count += 1
     _flush(producer)
     return count
 
@@ -59,26 +94,6 @@ def fill_reference(sales: Mapping[str, int]) -> int:
     return count
 
 
-def _granted(client: Any, sale: "Sale", partition: int, orders: int) -> Iterator["Record"]:
-    from orders import claims
-    from sales import directory, gate
-
-    [facts] = directory.published(client, [sale.slug])
-    assert facts is not None
-    keys = gate.pool_keys(sale.id)
-    for first in range(0, orders, _ATTEMPTS):
-        customers = [f"early-{number}" for number in range(first, min(first + _ATTEMPTS, orders))]
-        ids: dict[UUID, str] = {claims.order_id(sale.id, each, "early"): each for each in customers}
-        words = [word for order_id, each in ids.items() for word in (str(order_id), each, 1, "0")]
-        reply: Any = client.evalsha(facts.seal, len(keys), *keys, *words)
-        if set(reply[1::3]) != {"claimed"}:
-            raise Unfit(f"the gate did not grant everything: {reply[1::3][:3]}")
-        gate.mark_queued(client, sale.id, 0, sale.epoch, list(ids))
-        for (order_id, customer), at in zip(ids.items(), reply[2::3], strict=True):
-            claim = _claim(sale, order_id, customer, gate.from_ms(at))
-            yield claims.encode(claim, partition)
-
-
 def _claim(sale: "Sale", order_id: UUID, customer: str, claimed_at: datetime) -> Any:
     from orders.claims import Claim
 
@@ -100,19 +115,6 @@ def _producer() -> Producer:
             "queue.buffering.max.messages": 2_000_000,
         }
     )
-
-
-def _append(producer: Producer, record: "Record") -> None:
-    from django.conf import settings
-
-    producer.produce(
-        settings.FLUXGATE.kafka_topic,
-        value=record.value,
-        key=record.key,
-        partition=record.partition,
-        headers=record.headers,  # type: ignore[arg-type]  # its list type is invariant
-    )
-    producer.poll(0)
 
 
 def _flush(producer: Producer) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
 
 from bench.errors import Unbalanced, Unfit
 from bench.ground import Ground
@@ -18,8 +19,17 @@ BALANCE_SECONDS = 30.0
 CLAIMS_COMPARED = 50_000  # one costs about 40 µs; a million would take longer than selling them
 
 
-def open_sales(sales: Mapping[str, int], rates: Mapping[str, int]) -> None:
-    """Armed and open, as an operator would have them: units by slug, and attempts a second by slug."""
+def open_sales(
+    sales: Mapping[str, int],
+    rates: Mapping[str, int],
+    *,
+    limit: int = LIMIT,
+    ids: Mapping[str, UUID] | None = None,
+) -> None:
+    """Armed and open, as an operator would have them: units by slug, and attempts a second by slug.
+
+    `limit` is units per customer; `ids`, where given, is of each sale by its slug.
+    """
     from django.utils import timezone
 
     from sales import arming
@@ -29,6 +39,7 @@ def open_sales(sales: Mapping[str, int], rates: Mapping[str, int]) -> None:
     for slug, units in sales.items():
         product = Product.objects.create(sku=slug, name=slug, stock=units)
         sale = Sale.objects.create(
+            id=ids[slug] if ids else uuid4(),
             slug=slug,
             name=slug,
             product=product,
@@ -36,7 +47,7 @@ def open_sales(sales: Mapping[str, int], rates: Mapping[str, int]) -> None:
             closes_at=now + timedelta(hours=2),
             allotment=units,
             unit_price="19.90",
-            limit_per_customer=LIMIT,
+            limit_per_customer=limit,
             admission_rate=rates[slug],
             burst=rates[slug],
         )
