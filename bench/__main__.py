@@ -39,7 +39,7 @@ def main() -> int:
 def _measure(options: Namespace, console: Console) -> results.Document:
     knobs = Knobs(options.seconds, options.warmup, options.sales, options.connections, options.buyers)
     found = results.new(knobs, options.quick)
-    ground = Ground()
+    ground = Ground(hurry=options.quick)
     try:
         run(ground, options, knobs, found, lambda line: console.print(line, style="dim", soft_wrap=True))
     finally:

@@ -8,7 +8,9 @@ import fcntl
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import redis
 
+from bench import buyers
 from bench.errors import Unfit
 from bench.machine import Cores, cores, cpu_seconds
 from management.embedded import ROOT, Stack, StackError, record
@@ -27,9 +30,13 @@ KEY_ID = "bench"
 
 
 class Ground:
-    """Opened by `Ground()`, which starts the servers and sets Django up. Raises Unfit. Close it."""
+    """Opened by `Ground()`, which starts the servers and sets Django up. Raises Unfit. Close it.
 
-    def __init__(self) -> None:
+    With `hurry` the databases of earlier runs stay until the end: to drop one, PostgreSQL writes down all
+    it has in memory.
+    """
+
+    def __init__(self, *, hurry: bool = False) -> None:
         self.cores: Cores = cores()
         self.logs = LOGS
         for folder in (HOME, LOGS):
@@ -37,7 +44,8 @@ class Ground:
         self._lock = _alone()
         self.stack = Stack(root=HOME)
         self._secret, self._token_key = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
-        self._runs = 0
+        self._runs, self._hurry = 0, hurry
+        self._crowds: dict[str, int] = {}
         # The servers inherit this. The service is put on its own core when it is started.
         os.sched_setaffinity(0, {self.cores.load})
         try:
@@ -74,7 +82,17 @@ class Ground:
         url = self.environment["FLUXGATE_GATE_URL"]
         return redis.Redis.from_url(url, decode_responses=True, socket_timeout=60)
 
+    def crowd(self, form: str, *, tokens: bool, count: int) -> Path:
+        """The file of so many buyers, whose tokens are good for as long as these servers run."""
+        path = self.logs / f"buyers-{form}"
+        if self._crowds.get(form) != count:
+            buyers.write(path, tokens=tokens, count=count)
+            self._crowds[form] = count
+        return path
+
     def close(self) -> None:
+        with suppress(StackError):  # it does not run
+            self.stack.kill("postgres", signal.SIGQUIT)  # at once: nobody wants its data any more
         self.stack.down(wipe=True)
         self._lock.close()
 
@@ -119,7 +137,8 @@ class Ground:
 
     def _make_database(self, name: str) -> None:
         with self._admin() as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS run_{self._runs - 1} WITH (FORCE)")
+            if not self._hurry:
+                connection.execute(f"DROP DATABASE IF EXISTS run_{self._runs - 1} WITH (FORCE)")
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
 
     def _admin(self) -> psycopg.Connection[Any]:

@@ -12,6 +12,7 @@ from bench.stage import Stage, slugs
 
 # Of admissions that had been saved up when a load began.
 _BEGUN_SECONDS = 2
+_SELL_OUT_SECONDS = 1.0  # without a warm-up
 ENOUGH = 10_000_000  # units that no run sells
 OPEN = 1_000_000_000  # attempts a second: nobody is turned away
 
@@ -42,7 +43,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class Knobs:
-    """Of each run. `sales` stand side by side, the crowd shares so many connections."""
+    """Of each run. `sales` stand side by side, the crowd shares so many connections; `warmup` may be 0."""
 
     seconds: float = 3.0
     warmup: float = 2.0
@@ -88,7 +89,8 @@ def measure(
     sales = dict.fromkeys(slugs(knobs.sales), scenario.units)
     with Stage(ground, side, sales, scenario.rate, knobs.buyers) as stage:
         # For compilers, caches and connections; it also sells out what is to be sold out.
-        stage.drive(knobs.warmup, knobs.connections)
+        if warmup := knobs.warmup or (scenario.units < ENOUGH and _SELL_OUT_SECONDS):
+            stage.drive(warmup, knobs.connections)
         before = stage.settled()
         servers, used, stolen = ground.server_seconds(), cpu_seconds(side.pid), stolen_seconds()
         looped = loop_seconds(side.pid)

@@ -39,7 +39,7 @@ def measure(ground: Ground, side: Side, knobs: Knobs, wanted: int, most_seconds:
         begun = time.monotonic()
         refused = 0
         while refused < wanted and time.monotonic() - begun < most_seconds:
-            stage.drive(_PIECE_SECONDS, knobs.connections)
+            stage.drive(min(_PIECE_SECONDS, most_seconds), knobs.connections)
             refused = _refused(stage.settled()) - base
         seconds = time.monotonic() - begun
         after = used(ground)

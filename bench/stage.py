@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from uuid import uuid4
 
-from bench import buyers, shop, wrk
+from bench import shop, wrk
 from bench.ground import Ground
 from bench.sides import Side
 
@@ -31,13 +31,13 @@ class Stage:
         self._rates = dict(rate) if isinstance(rate, Mapping) else dict.fromkeys(sales, rate)
         self.besides = 0  # orders that reached the log without being answered by the side
         self.drained, self.drain_seconds = 0, 0.0
-        self.crowd = ground.logs / f"buyers-{side.form}"
+        self._stood: dict[str, int] = {}  # the counts when they last stood still
 
     def __enter__(self) -> "Stage":
         self.ground.new_run()
         if self.side.form == "ours":
             shop.open_sales(self.sales, self._rates)
-        buyers.write(self.crowd, tokens=self.side.tokens, count=self._buyers)
+        self.crowd = self.ground.crowd(self.side.form, tokens=self.side.tokens, count=self._buyers)
         self.side.start(self.ground, self.sales, max(self._rates.values()))
         return self
 
@@ -83,10 +83,11 @@ class Stage:
         for the balance to find.
         """
         give_up = time.monotonic() + _PATIENCE_SECONDS
-        last: dict[str, int] = {}
+        last = self._stood
         while (now := self.side.answers()) != last or (self._under_way(now) and time.monotonic() < give_up):
             last = now
             time.sleep(_QUIET_SECONDS)
+        self._stood = now
         return now
 
     def _under_way(self, answers: dict[str, int]) -> bool:

@@ -28,6 +28,9 @@ def test_books_that_differ_are_refused(open_sale: Callable[..., Sale]) -> None:
 
 
 class NoGround:
+    def __init__(self, *, hurry: bool) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
