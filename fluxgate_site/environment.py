@@ -81,6 +81,7 @@ class Environment(BaseSettings):
 
     gate_url: GateUrl = "redis://127.0.0.1:6379/0"
     gate_timeout_ms: PositiveInt = 250
+    repeat_ms: int = Field(default=50, ge=0, le=50)  # claim.lua counts on no process repeating for longer
     cache_url: RedisUrl = "redis://127.0.0.1:6380/0"
 
     kafka_brokers: CommaSeparated = "127.0.0.1:9092"

@@ -42,6 +42,7 @@ class HotDoor:
 
     def __init__(self) -> None:
         self.echoes = Echoes()
+        self._common: tuple[Any, bytes] = (None, b"")
 
     @staticmethod
     @lru_cache(maxsize=1024)
@@ -72,9 +73,10 @@ class HotDoor:
         logger.error("request failed", exc_info=error)
         return Problem("internal-error").response()
 
-    @staticmethod
-    def write(response: Any, common: bytes, *, keep_alive: bool) -> bytes:
+    def write(self, response: Any, common: list[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
         """The response on the wire. `common` are the headers that every answer of the server has."""
+        if self._common[0] is not common:  # uvicorn makes a new list each second, for the date
+            self._common = common, b"".join([b"%b: %b\r\n" % header for header in common])
         if isinstance(response, HttpResponseNotAllowed):  # ninja's own is a page
             response = Problem("method-not-allowed", headers={"Allow": response["Allow"]}).response()
         body, headers = written(response)
@@ -85,7 +87,7 @@ class HotDoor:
             length = b"content-length: %d\r\n" % len(body)
         return b"%b%b%bx-content-type-options: nosniff\r\n%b%b\r\n%b" % (
             STATUS_LINE[response.status_code],
-            common,
+            self._common[1],
             head,
             length,
             b"" if keep_alive else b"connection: close\r\n",

@@ -168,8 +168,9 @@ class HotProtocol(Protocol):
 
     def answer(self, cycle: HotCycle, response: Any) -> bytes:
         cycle.response_complete = True
-        common = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        sent: bytes = self.door.write(response, common, keep_alive=cycle.keep_alive)
+        sent: bytes = self.door.write(
+            response, self.server_state.default_headers, keep_alive=cycle.keep_alive
+        )
         if not cycle.disconnected:
             self.transport.write(sent)
             if not cycle.keep_alive:

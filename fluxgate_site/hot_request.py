@@ -1,6 +1,5 @@
 """Django's request for the hot door: what an order needs at once, the rest when somebody asks."""
 
-from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -16,19 +15,25 @@ class Headers:
         self._fields = fields
 
     def get(self, name: str, default: Any = None) -> Any:
-        value = self._fields.get(_raw(name))
+        value = self._fields.get(_raw[name])
         return default if value is None else value.decode("latin-1")
 
     def __getitem__(self, name: str) -> str:
-        return self._fields[_raw(name)].decode("latin-1")
+        return self._fields[_raw[name]].decode("latin-1")
 
     def __contains__(self, name: str) -> bool:
-        return _raw(name) in self._fields
+        return _raw[name] in self._fields
 
 
-@lru_cache(maxsize=256)
-def _raw(name: str) -> bytes:
-    return name.lower().encode("latin-1")
+class _Raw(dict[str, bytes]):
+    """Names of headers as the parser spells them. Only our code asks, for a handful of them."""
+
+    def __missing__(self, name: str) -> bytes:
+        raw = self[name] = name.lower().encode("latin-1")
+        return raw
+
+
+_raw = _Raw()
 
 
 class HotRequest(ASGIRequest):

@@ -2,7 +2,7 @@
 
 While a process knows that a sale has nothing for strangers (sales/refusals.py), thousands of requests
 differ in nothing but who asks, and with which key. Their answer is the bytes that were written last,
-for as long as `server_time` in them is right to the millisecond or two. What the decision table of
+for as long as `server_time` in them is right to the hundredth of a second. What the decision table of
 docs/api.md looks at before is looked at here: the identity, the key, an admission, the body. Whoever
 is not plainly refused goes the whole way.
 """
@@ -17,7 +17,7 @@ from sales.refusals import Refusals
 from sales.reply import Reply
 from waitingroom import admission
 
-ECHO_SECONDS = 0.002
+ECHO_SECONDS = 0.01
 MOST_SALES = 1024
 _KEY = re.compile(rb"[!#-~][!-~]{0,254}")  # spelled bare; quoted ones go the whole way
 _ADMISSION = admission.HEADER.lower().encode()

@@ -4,6 +4,9 @@ Accepted are a structured-field string ("..." per RFC 9651, with its escapes) an
 that most clients send; both spell the same key.
 """
 
+import re
+
+_BARE = re.compile("[!#-~][!-~]{0,254}")
 _VISIBLE = frozenset(map(chr, range(0x21, 0x7F)))
 
 
@@ -13,6 +16,8 @@ class KeyInvalid(ValueError):
 
 def parse(header: str) -> str:
     """The key that the header spells. Raises KeyInvalid."""
+    if _BARE.fullmatch(header):
+        return header
     key = header.strip(" \t")
     if key.startswith('"'):
         key = _unquoted(key)

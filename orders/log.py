@@ -232,7 +232,7 @@ class Acknowledgements:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self.promise_seconds = settings.FLUXGATE.promise_seconds
-        self._reports: deque[tuple[Reported, Exception | None]] = deque()
+        self._reports: deque[tuple[asyncio.Future[bool] | None, Reported, Exception | None]] = deque()
         self._woken = False
         self._promises: deque[tuple[float, asyncio.Future[bool]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -248,7 +248,7 @@ class Acknowledgements:
         Raises LogUnavailable at once when the record was not taken.
         """
         future: asyncio.Future[None] = self._loop.create_future()
-        self._log.append(record, partial(self._collect, partial(_settle, future)))
+        self._log.append(record, partial(self._collect, None, partial(_settle, future)))
         return future
 
     def promise(self, record: Record, deadline: float, reported: Reported) -> "asyncio.Future[bool]":
@@ -259,7 +259,7 @@ class Acknowledgements:
         the record was not taken.
         """
         kept: asyncio.Future[bool] = self._loop.create_future()
-        self._log.append(record, partial(self._collect, partial(_keep, kept, reported)))
+        self._log.append(record, partial(self._collect, kept, reported))
         self._promises.append((deadline, kept))
         if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._expire)
@@ -277,10 +277,12 @@ class Acknowledgements:
                 kept.set_result(False)
             self._promises.popleft()
 
-    def _collect(self, told: Reported, error: Exception | None) -> None:
+    def _collect(
+        self, kept: "asyncio.Future[bool] | None", reported: Reported, error: Exception | None
+    ) -> None:
         # The report first, then the flag: `_take` clears the flag first and then reads, so that
         # a report which saw the flag set is always read.
-        self._reports.append((told, error))
+        self._reports.append((kept, reported, error))
         if not self._woken:
             self._woken = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -292,8 +294,10 @@ class Acknowledgements:
             began = self._promises[0][0] - self.promise_seconds
             metrics.acknowledgement_seconds.observe(self._loop.time() - began)
         while self._reports:
-            told, error = self._reports.popleft()
-            told(error)
+            kept, reported, error = self._reports.popleft()
+            if kept is not None and not kept.done():
+                kept.set_result(error is None)
+            reported(error)
         while self._promises and self._promises[0][1].done():
             self._promises.popleft()
 
@@ -306,9 +310,3 @@ def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
     else:
         future.set_exception(error)
         future.exception()  # looked at: nobody may be waiting for a late report
-
-
-def _keep(kept: "asyncio.Future[bool]", reported: Reported, error: Exception | None) -> None:
-    if not kept.done():
-        kept.set_result(error is None)
-    reported(error)

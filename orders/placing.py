@@ -8,7 +8,6 @@ import asyncio
 from decimal import Decimal
 from functools import partial
 from typing import Literal, NamedTuple
-from uuid import UUID
 
 import structlog
 
@@ -16,8 +15,10 @@ from orders import claims
 from orders.log import Acknowledgements, LogUnavailable
 from sales import crashpoints
 from sales.directory import Facts
-from sales.gate import ClaimLetter, Fenced, Verdict, from_ms
-from sales.turnstile import Answer, Attempt, Turnstile
+from sales.gate import Answer, Attempt, ClaimLetter, Fenced, Verdict, from_ms
+from sales.turnstile import Turnstile
+
+_MOST_FORMS = 1024  # sales that one process sells at a time
 
 logger = structlog.get_logger(__name__)
 
@@ -30,7 +31,7 @@ class Placed(NamedTuple):
     """
 
     answer: Answer
-    order_id: UUID
+    order_id: str
     state: Literal["held", "queued"] | None = None
 
 
@@ -55,32 +56,20 @@ async def place(
         raise Fenced("the gate is being armed again")
     crashpoints.reached("place.before-gate")
     answer = await turnstile.attempt(facts, attempt)
-    if answer.verdict is Verdict.REPLAYED:
+    verdict = answer.verdict
+    if verdict is Verdict.REPLAYED:
         state: Literal["held", "queued"] = "held" if answer.second == ClaimLetter.HELD else "queued"
         return Placed(answer, attempt.order_id, state)
-    if answer.verdict is not Verdict.CLAIMED:
+    if verdict is not Verdict.CLAIMED:
         return Placed(answer, attempt.order_id)
 
     crashpoints.reached("place.after-gate")
-    claim = claims.Claim(
-        v=claims.VERSION,
-        order_id=attempt.order_id,
-        sale_id=facts.sale_id,
-        product_id=facts.product_id,
-        user_id=attempt.customer,
-        quantity=attempt.quantity,
-        unit_price=Decimal(facts.unit_price),
-        currency=facts.currency,
-        pool=facts.pool,
-        epoch=facts.epoch,
-        claimed_at=from_ms(answer.first),
+    order_id, customer, quantity, _ = attempt
+    record = _form(facts, answer.first).record(
+        order_id, customer, quantity, from_ms(answer.first), traceparent
     )
     try:
-        promised = log.promise(
-            claims.encode(claim, facts.partition, traceparent),
-            deadline,
-            partial(_reported, turnstile, facts, attempt.order_id),
-        )
+        promised = log.promise(record, deadline, partial(_reported, turnstile, facts, order_id))
     except LogUnavailable:
         # The queue filled up since we looked. The unit stays set aside: the sweeper appends it.
         return Placed(answer, attempt.order_id, "held")
@@ -93,9 +82,37 @@ async def place(
     return Placed(answer, attempt.order_id, "queued" if acknowledged and in_time else "held")
 
 
-def _reported(turnstile: Turnstile, facts: Facts, order_id: UUID, error: Exception | None) -> None:
+_forms: dict[str, tuple[Facts, claims.ClaimForm]] = {}
+
+
+def _form(facts: Facts, claimed_at: str) -> claims.ClaimForm:
+    """The form for claims on these facts, one of which was granted at this time."""
+    known = _forms.get(facts.seal)
+    if known is not None and known[0] is facts:
+        return known[1]
+    shared = claims.Claim(
+        v=claims.VERSION,
+        order_id=facts.sale_id,
+        sale_id=facts.sale_id,
+        product_id=facts.product_id,
+        user_id="anybody",
+        quantity=1,
+        unit_price=Decimal(facts.unit_price),
+        currency=facts.currency,
+        pool=facts.pool,
+        epoch=facts.epoch,
+        claimed_at=from_ms(claimed_at),
+    )
+    form = claims.ClaimForm(shared, facts.partition)
+    if len(_forms) >= _MOST_FORMS:
+        _forms.clear()
+    _forms[facts.seal] = facts, form
+    return form
+
+
+def _reported(turnstile: Turnstile, facts: Facts, order_id: str, error: Exception | None) -> None:
     if error is None:
         turnstile.mark_queued(facts, order_id)
     else:
         # Unknown, not failed: the record may stand in the log. Never release here; the sweeper goes on.
-        logger.warning("append not acknowledged", order_id=str(order_id), error=str(error))
+        logger.warning("append not acknowledged", order_id=order_id, error=str(error))

@@ -1,8 +1,8 @@
 """Group commit: while one call is in flight arrivals queue, and leave together when it returns.
 
-There is no timer. An idle caller is sent at once; under load batches grow by themselves until
-the round trip is paid by many (measured: a script call of 128 attempts costs the server a
-third per attempt and the client less than that).
+There is no timer for what somebody waits for. An idle caller is sent at once; under load batches
+grow by themselves until the round trip is paid by many (measured: a script call of 128 attempts
+costs the server a third per attempt and the client less than that).
 """
 
 import asyncio
@@ -21,22 +21,27 @@ class QueueFull(Exception):
 class GroupCommit(Generic[Item, Result]):
     """Collects items into calls of `send`, at most `most` items a call and `in_flight` calls at once.
 
-    `send` gets the items in order of arrival and returns as many results in that order; what it
-    raises, every waiter of that call gets. One instance belongs to one event loop.
+    `send` gets the items in order of arrival and returns as many results in that order; an
+    exception among them is raised to its waiter, and what `send` itself raises to every waiter of
+    that call. With `pause`, seconds, a call leaves so long after the first item of it, for what
+    nobody waits for. One instance belongs to one event loop.
     """
 
     def __init__(
         self,
-        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         most: int = 128,
         in_flight: int = 2,
         waiting: int = 20_000,
+        pause: float = 0.0,
     ) -> None:
         self._send = send
         self._most = most
         self._in_flight = in_flight
         self._waiting = waiting
+        self._pause = pause
+        self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[Item, asyncio.Future[Result] | None]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._woken = False
@@ -46,7 +51,7 @@ class GroupCommit(Generic[Item, Result]):
 
         An item whose future is cancelled before its call leaves is not sent.
         """
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Result] = self._loop.create_future()
         self._put(item, future)
         return future
 
@@ -60,13 +65,19 @@ class GroupCommit(Generic[Item, Result]):
         self._queue.append((item, future))
         if not self._woken and len(self._calls) < self._in_flight:
             # Not now but at the end of this turn of the loop: what arrives in the same turn joins.
-            self._woken = True
-            asyncio.get_running_loop().call_soon(self._start)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._woken = True
+        if self._pause:
+            self._loop.call_later(self._pause, self._start)
+        else:
+            self._loop.call_soon(self._start)
 
     async def drain(self) -> None:
         """Returns when nothing waits and nothing is in flight."""
         while self._queue or self._calls:
-            await asyncio.sleep(0)
+            self._start()
             if self._calls:
                 await asyncio.wait(self._calls)
 
@@ -79,19 +90,26 @@ class GroupCommit(Generic[Item, Result]):
                 if future is None or not future.done():
                     batch.append((item, future))
             if batch:
-                call = asyncio.get_running_loop().create_task(self._call(batch))
+                call = self._loop.create_task(self._call(batch))
                 self._calls.add(call)
                 call.add_done_callback(self._returned)
 
     def _returned(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        self._start()
+        if not self._pause:
+            self._start()
+        elif self._queue and not self._woken:
+            self._wake()
 
     async def _call(self, batch: list[tuple[Item, asyncio.Future[Result] | None]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
             for (_, future), result in zip(batch, results, strict=True):
-                if future is not None and not future.done():
+                if future is None or future.done():
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
                     future.set_result(result)
         except BaseException as error:
             # A cancelled call (shutdown) must not leave its waiters hanging either.

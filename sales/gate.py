@@ -44,7 +44,7 @@ class Verdict(enum.StrEnum):
     SOLD_OUT = "sold_out"
 
 
-VERDICTS = {str(verdict): verdict for verdict in Verdict}  # calling the enum costs ten times a look-up
+_VERDICTS = {str(verdict): verdict for verdict in Verdict}  # calling the enum costs ten times a look-up
 
 
 class ClaimLetter(enum.StrEnum):
@@ -54,6 +54,24 @@ class ClaimLetter(enum.StrEnum):
     QUEUED = "q"
     SETTLED = "s"
     RELEASED = "r"
+
+
+class Attempt(NamedTuple):
+    """`order_id` is the canonical spelling of a UUID."""
+
+    order_id: str
+    customer: str
+    quantity: int
+    admitted: bool = False
+
+
+class Answer(NamedTuple):
+    """A verdict and its details as claim.lua lists them; `now` is the gate's clock in Unix ms."""
+
+    verdict: Verdict
+    first: str
+    second: str
+    now: int
 
 
 class GateUnreachable(Exception):
@@ -150,7 +168,23 @@ def reaching() -> Iterator[None]:
         raise GateUnreachable(f"the gate's Redis does not answer: {error}") from error
 
 
-def settle_arguments(epoch: int | str, letter: ClaimLetter, order_ids: Iterable[UUID]) -> list[str]:
+def claim_arguments(attempts: Iterable[Attempt]) -> list[str | int]:
+    """As claim.lua lists them."""
+    arguments: list[str | int] = []
+    for order_id, customer, quantity, admitted in attempts:
+        arguments += (order_id, customer, quantity, "1" if admitted else "0")
+    return arguments
+
+
+def claim_answers(reply: Sequence[Any]) -> list[Answer]:
+    now = int(reply[0])
+    return [
+        Answer(_VERDICTS[reply[i]], str(reply[i + 1]), str(reply[i + 2]), now)
+        for i in range(1, len(reply), 3)
+    ]
+
+
+def settle_arguments(epoch: int | str, letter: ClaimLetter, order_ids: Iterable[UUID | str]) -> list[str]:
     return [str(epoch), letter, *msgspec.to_builtins(list(order_ids))]  # `str` of a UUID takes 1.7 µs
 
 

@@ -1,8 +1,9 @@
 """Refusals that a process may repeat without asking the gate, because it knows what the gate would say.
 
 An empty bucket has no token before its wait is over; a sale without units has none until some come
-back. Either is believed for REPEAT_SECONDS at most, counted from before the gate was asked, so a
-restock, a release or a new epoch ends it within the 100 ms of docs/api.md.
+back. Either is believed for FLUXGATE_REPEAT_MS at most, counted from before the gate was asked, so a
+restock, a release or a new epoch ends it within the 100 ms of docs/api.md. Half-way one request asks
+the gate again while the others are still told: a crowd does not stand still for its answer.
 
 A key that has a claim outranks every refusal (I5), and another process may have got it one. So the
 gate says with these refusals how many claims it has, and they are repeated only by a process that
@@ -12,31 +13,13 @@ knows the customers of that many: those it got claims for itself, and those it h
 import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
-from uuid import UUID
 
-from sales.gate import Verdict, parse_claim
+from sales.gate import Answer, Attempt, Verdict, parse_claim
 
-REPEAT_SECONDS = 0.05
 # With more claims than this every refusal is asked for: each process would hold all their customers.
 MOST_CLAIMS = 200_000
 # Reading them may take this share of the time at most, while other processes keep getting claims.
 _READING_SHARE = 0.05
-
-
-class Attempt(NamedTuple):
-    order_id: UUID
-    customer: str
-    quantity: int
-    admitted: bool = False
-
-
-class Answer(NamedTuple):
-    """A verdict and its details as claim.lua lists them; `now` is the gate's clock in Unix ms."""
-
-    verdict: Verdict
-    first: str
-    second: str
-    now: int
 
 
 class Question(NamedTuple):
@@ -47,24 +30,29 @@ class Question(NamedTuple):
 
 
 class Refusals:
-    """What one process may repeat of one armed sale."""
+    """What one process may repeat of one armed sale, for so many seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._holders: set[str] = set()  # customers who may hold a claim
         self._known = 0  # claims of the gate, each once, whose customers are among them
         self._granted = 0  # claims this process has got
         self._claims = 0  # claims of the gate, as it last said
         self._told: Answer | None = None
         self._quantity = 0
-        self._at = self._until = self._read_at = 0.0
+        self._at = self._ask_at = self._until = self._read_at = 0.0
 
     def repeat(self, attempt: Attempt) -> Answer | None:
         """What the gate would answer, or None: ask it."""
-        if self._told is None or attempt.admitted or not self.hold_for(attempt.customer):
+        if self._told is None or attempt.admitted or attempt.customer in self._holders:
             return None
         if attempt.quantity > self._quantity:  # it may be above the limit, which is decided before the units
             return None
-        return self._told._replace(now=self._told.now + int(1000 * (time.monotonic() - self._at)))
+        now = time.monotonic()
+        if now >= self._ask_at:
+            self._ask_at = self._until  # this one asks; the others are told until then
+            return None
+        return self._told._replace(now=self._told.now + int(1000 * (now - self._at)))
 
     def repeats(self, answer: Answer) -> bool:
         """Whether this is what others are told at the moment."""
@@ -77,7 +65,7 @@ class Refusals:
 
     def hold_for(self, customer: str) -> bool:
         """Whether a customer is told it as well, who is not admitted: the room lets those pass."""
-        return time.monotonic() < self._until and customer not in self._holders
+        return time.monotonic() < self._ask_at and customer not in self._holders
 
     def ask(self) -> Question:
         """To be called before the gate is asked, and given back with what it says."""
@@ -91,7 +79,7 @@ class Refusals:
             verdict = answer.verdict
             if verdict is Verdict.CLAIMED or verdict is Verdict.REPLAYED:
                 self._holders.add(attempt.customer)
-                self._until = 0.0
+                self._ask_at = self._until = 0.0
                 if verdict is Verdict.CLAIMED:
                     self._granted += 1
                     self._known += 1
@@ -100,11 +88,12 @@ class Refusals:
             elif verdict is Verdict.BUSY or verdict is Verdict.SOLD_OUT:
                 self._claims = int(answer.second or 0)
                 if alone and answer.second and self._claims == self._known:
-                    wait = float(answer.first) / 1000 if verdict is Verdict.BUSY else REPEAT_SECONDS
+                    wait = float(answer.first) / 1000 if verdict is Verdict.BUSY else self._seconds
                     self._told, self._quantity, self._at = answer, attempt.quantity, question.at
-                    self._until = question.at + min(wait, REPEAT_SECONDS)
+                    self._until = question.at + min(wait, self._seconds)
+                    self._ask_at = min(self._until, question.at + self._seconds / 2)
             else:
-                self._until = 0.0
+                self._ask_at = self._until = 0.0
 
     def unanswered(self, attempts: Iterable[Attempt]) -> None:
         """The gate was asked and did not answer: it may have granted them."""

@@ -8,44 +8,50 @@ callers fail at once instead of queueing behind it. What it has been told a mome
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import repeat
+from typing import Any
 from uuid import UUID
 
 import redis.asyncio
 from django.conf import settings
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from sales import directory
 from sales.batching import GroupCommit, QueueFull
 from sales.deadline import CONNECTIONS, connect, look_at, within
 from sales.directory import DIRECTORY, Facts
 from sales.gate import (
-    VERDICTS,
+    Answer,
+    Attempt,
     ClaimLetter,
     Fenced,
     GateClaim,
     GateUnreachable,
+    claim_answers,
+    claim_arguments,
     parse_claim,
     pool_keys,
     script,
     settle_arguments,
 )
-from sales.refusals import Answer, Attempt, Refusals
+from sales.refusals import Question, Refusals
 
 FACTS_SECONDS = 1.0  # how long a process believes the directory; the script decides all that matters
 _BREAK_SECONDS = 0.25  # after a failure, how long callers fail at once
 _READ_CLAIMS = 1000  # at a time, when the units are gone
+_MARK_SECONDS = 0.01  # nobody waits for a mark: many leave together
 
 
 class _Pool:
-    """What a process has under way with one armed sale, and knows of it."""
+    """What a process knows of one arming of a sale."""
 
-    def __init__(self, turnstile: "Turnstile", facts: Facts) -> None:
-        self.refusals = Refusals()
-        self.attempts = GroupCommit(partial(turnstile._claim, self, facts))
-        self.marks = GroupCommit(partial(turnstile._mark, facts), most=500, in_flight=1, waiting=200_000)
+    def __init__(self, facts: Facts, repeat_seconds: float) -> None:
+        self.facts = facts
+        self.keys = pool_keys(facts.sale_id, facts.pool)
+        self.refusals = Refusals(repeat_seconds)
         self.reading: asyncio.Task[None] | None = None
 
 
@@ -66,6 +72,7 @@ class Turnstile:
         address = url or fluxgate.gate_url
         self._client, self._aside = clients or (connect(address), connect(address))
         self._within = partial(within, fluxgate.gate_timeout_ms / 1000)
+        self._repeat_seconds = fluxgate.repeat_ms / 1000
         self._settle = script("settle")
         self._broken_until = 0.0
         self._facts: dict[str, tuple[float, Facts]] = {}
@@ -74,6 +81,9 @@ class Turnstile:
         self._published: tuple[float, list[Facts]] = (float("-inf"), [])
         self._reading: asyncio.Task[list[Facts]] | None = None
         self._pools: dict[str, _Pool] = {}  # by the seal: a new epoch begins anew
+        # The attempts on all sales share their calls: with many sales small groups would cost the most.
+        self._attempts = GroupCommit(self._claim)
+        self._marks = GroupCommit(self._mark, most=1000, in_flight=1, waiting=200_000, pause=_MARK_SECONDS)
 
     async def connect(self) -> None:
         """Opens the connections that attempts will use, so that the first second of a sale does not.
@@ -84,9 +94,9 @@ class Turnstile:
         await asyncio.gather(*map(self._within, pings), return_exceptions=True)
 
     async def close(self) -> None:
+        await self._attempts.drain()
+        await self._marks.drain()
         for pool in self._pools.values():
-            await pool.attempts.drain()
-            await pool.marks.drain()
             if pool.reading is not None:
                 pool.reading.cancel()
         await self._client.aclose()
@@ -167,28 +177,24 @@ class Turnstile:
         if known is not None:
             return known
         try:
-            return await pool.attempts.submit(attempt)
+            return await self._attempts.submit((pool, attempt))
         except QueueFull:
             raise GateUnreachable("too many attempts wait for the gate already") from None
-        except Fenced:
-            self._facts.pop(facts.slug, None)
-            self._pools.pop(facts.seal, None)
-            raise
 
     def repeating(self, facts: Facts, answer: Answer) -> Refusals | None:
         """What this process knows of the sale, when that is what it would answer to others as well."""
         pool = self._pools.get(facts.seal)
         return pool.refusals if pool is not None and pool.refusals.repeats(answer) else None
 
-    def mark_queued(self, facts: Facts, order_id: UUID) -> None:
+    def mark_queued(self, facts: Facts, order_id: str) -> None:
         """held -> queued, in groups, off the critical path. What fails here the sweeper makes up for."""
         with suppress(QueueFull):
-            self._pool(facts).marks.tell(order_id)
+            self._marks.tell((self._pool(facts), order_id))
 
     def _pool(self, facts: Facts) -> _Pool:
         pool = self._pools.get(facts.seal)
         if pool is None:
-            pool = self._pools[facts.seal] = _Pool(self, facts)
+            pool = self._pools[facts.seal] = _Pool(facts, self._repeat_seconds)
         return pool
 
     async def claim_of(self, order_id: UUID, among: Iterable[Facts]) -> tuple[Facts, GateClaim] | None:
@@ -243,56 +249,72 @@ class Turnstile:
             raise Fenced("the gate knows no sale at all")
         return [None if value is None else directory.decode(value) for value in values]
 
-    async def _claim(self, pool: _Pool, facts: Facts, attempts: Sequence[Attempt]) -> list[Answer]:
-        arguments: list[str | int] = []
-        for attempt in attempts:
-            admitted = "1" if attempt.admitted else "0"
-            arguments += (str(attempt.order_id), attempt.customer, attempt.quantity, admitted)
-        keys = pool_keys(facts.sale_id, facts.pool)
-        question = pool.refusals.ask()
-        try:
+    async def _claim(self, asked: Sequence[tuple[_Pool, Attempt]]) -> list[Answer | Exception]:
+        """One script call for each pool that is asked about, all in one round trip."""
+        attempts: dict[_Pool, list[Attempt]] = {}
+        for pool, attempt in asked:
+            attempts.setdefault(pool, []).append(attempt)
+        questions = [pool.refusals.ask() for pool in attempts]
+        pipeline = self._client.pipeline(transaction=False)
+        for pool, among in attempts.items():
             # EVALSHA by the seal and never EVAL: NOSCRIPT is the fence, not a cache miss.
-            reply = await self._within(self._client.evalsha(facts.seal, 4, *keys, *arguments))
+            pipeline.evalsha(pool.facts.seal, 4, *pool.keys, *claim_arguments(among))
+        try:
+            replies = await self._within(pipeline.execute(raise_on_error=False))
         except GateUnreachable:
             self._broken_until = time.monotonic() + _BREAK_SECONDS
-            pool.refusals.unanswered(attempts)
+            for pool, among in attempts.items():
+                pool.refusals.unanswered(among)
             raise
-        except NoScriptError:
-            raise Fenced("the sealed script is gone: Redis is another incarnation") from None
-        except ResponseError as error:
-            if str(error).startswith("FENCED"):
-                raise Fenced(str(error)) from None
-            # READONLY, OOM, LOADING ...: Redis refuses to decide, and so do we.
-            raise GateUnreachable(str(error)) from error
-        now = int(reply[0])
-        answers = [
-            Answer(VERDICTS[reply[i]], str(reply[i + 1]), str(reply[i + 2]), now)
-            for i in range(1, len(reply), 3)
-        ]
+        answers: dict[_Pool, Iterator[Answer | Exception]] = {}
+        for (pool, among), question, reply in zip(attempts.items(), questions, replies, strict=True):
+            if isinstance(reply, Exception):
+                answers[pool] = repeat(self._refused(pool, reply))
+            else:
+                answers[pool] = iter(self._heard(pool, question, among, reply))
+        return [next(answers[pool]) for pool, _ in asked]
+
+    def _refused(self, pool: _Pool, error: Exception) -> Exception:
+        """What Redis' error to a script call means."""
+        gone = isinstance(error, NoScriptError)
+        if not (gone or str(error).startswith("FENCED")):
+            return GateUnreachable(
+                str(error)
+            )  # READONLY, OOM, LOADING ...: it refuses to decide, and so do we
+        self._facts.pop(pool.facts.slug, None)
+        self._pools.pop(pool.facts.seal, None)
+        return Fenced("the sealed script is gone: Redis is another incarnation" if gone else str(error))
+
+    def _heard(
+        self, pool: _Pool, question: Question, attempts: Sequence[Attempt], reply: Sequence[Any]
+    ) -> list[Answer]:
+        answers = claim_answers(reply)
         pool.refusals.hear(question, attempts, answers)
         if pool.reading is None and pool.refusals.wants_to_read():
-            pool.reading = asyncio.ensure_future(self._read_claims(pool, facts))
+            pool.reading = asyncio.ensure_future(self._read_claims(pool))
             pool.reading.add_done_callback(look_at)
         return answers
 
-    async def _read_claims(self, pool: _Pool, facts: Facts) -> None:
+    async def _read_claims(self, pool: _Pool) -> None:
         """Off the path: who must never be refused without asking."""
-        claims = pool_keys(facts.sale_id, facts.pool).claims
         question, cursor = pool.refusals.ask(), -1
         found: dict[str, str] = {}  # a scan may show an entry twice
         try:
             while cursor != 0:
-                scan = self._aside.hscan(claims, max(cursor, 0), count=_READ_CLAIMS)
+                scan = self._aside.hscan(pool.keys.claims, max(cursor, 0), count=_READ_CLAIMS)
                 cursor, some = await self._within(scan)
                 found |= some
             pool.refusals.read(question, found.values())
         finally:
             pool.reading = None
 
-    async def _mark(self, facts: Facts, order_ids: Sequence[UUID]) -> list[None]:
-        keys = pool_keys(facts.sale_id, facts.pool)
-        arguments = settle_arguments(facts.epoch, ClaimLetter.QUEUED, order_ids)
-        await self._within(
-            self._aside.eval(self._settle, 3, keys.gate, keys.claims, keys.pending, *arguments)
-        )
-        return [None] * len(order_ids)
+    async def _mark(self, marks: Sequence[tuple[_Pool, str]]) -> list[None]:
+        order_ids: dict[_Pool, list[str]] = {}
+        for pool, order_id in marks:
+            order_ids.setdefault(pool, []).append(order_id)
+        pipeline = self._aside.pipeline(transaction=False)
+        for pool, ids in order_ids.items():
+            keys, arguments = pool.keys, settle_arguments(pool.facts.epoch, ClaimLetter.QUEUED, ids)
+            pipeline.eval(self._settle, 3, keys.gate, keys.claims, keys.pending, *arguments)
+        await self._within(pipeline.execute(raise_on_error=False))
+        return [None] * len(marks)

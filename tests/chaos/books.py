@@ -175,7 +175,7 @@ def _refusals(books: Books, attempts: list[Attempt]) -> list[str]:
     for attempt in attempts:
         if not attempt.refused or attempt.cancelled:
             continue
-        row = books.rows.get(order_id(sale_id, attempt.customer, attempt.key))
+        row = books.rows.get(UUID(order_id(sale_id, attempt.customer, attempt.key)))
         if row is not None and row.state == "confirmed":
             wrong.append(f"{attempt.key}: {attempt.said[-1].what}")
     return [f"I5: {len(wrong)} refused keys have an order ({_some(wrong)})"] if wrong else []

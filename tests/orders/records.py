@@ -14,9 +14,9 @@ from django.db import connection, connections
 from orders import claims
 from orders.book import Read, Source
 from orders.fulfillment import Batch
-from sales.gate import Verdict, from_ms
+from sales.gate import Attempt, Verdict, from_ms
 from sales.models import Sale
-from sales.turnstile import Attempt, Turnstile
+from sales.turnstile import Turnstile
 
 
 def claim_of(sale: Sale, **facts: Any) -> claims.Claim:
@@ -70,7 +70,7 @@ def take(sale: Sale, count: int = 1, quantity: int = 1) -> list[claims.Claim]:
         granted = []
         for _ in range(count):
             claim = claim_of(sale, quantity=quantity, epoch=facts.epoch)
-            answer = await turnstile.attempt(facts, Attempt(claim.order_id, claim.user_id, quantity))
+            answer = await turnstile.attempt(facts, Attempt(str(claim.order_id), claim.user_id, quantity))
             assert answer.verdict is Verdict.CLAIMED, answer
             granted.append(msgspec.structs.replace(claim, claimed_at=from_ms(answer.first)))
         await turnstile.close()

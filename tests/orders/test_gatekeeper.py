@@ -21,10 +21,10 @@ from orders.models import Barrier, Order, OrderState
 from orders.sweeper import claim_of
 from sales import arming, directory, fence
 from sales import gate as gate_module
-from sales.gate import Fenced, Verdict
+from sales.gate import Answer, Attempt, Fenced, Verdict
 from sales.models import Sale, SaleEvent
 from sales.topic import partition_of
-from sales.turnstile import Answer, Attempt, Turnstile
+from sales.turnstile import Turnstile
 from tests.orders.records import cancel_of, take
 from tests.running_site import eventually
 
@@ -103,7 +103,7 @@ def attempt(sale: Sale, customer: str, order_id: UUID | None = None, quantity: i
             assert facts is not None
             if facts.fenced:
                 raise Fenced("published as fenced")
-            return await turnstile.attempt(facts, Attempt(order_id or uuid4(), customer, quantity))
+            return await turnstile.attempt(facts, Attempt(str(order_id or uuid4()), customer, quantity))
         finally:
             await turnstile.close()
 

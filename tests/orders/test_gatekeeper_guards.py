@@ -24,9 +24,9 @@ from sales import arming, directory, fence
 from sales import gate as gate_module
 from sales.database import Database
 from sales.fence import Arming
-from sales.gate import ClaimLetter, Fenced, Image, Verdict, pool_keys
+from sales.gate import Attempt, ClaimLetter, Fenced, Image, Verdict, pool_keys
 from sales.models import Sale, SaleEvent
-from sales.turnstile import Attempt, Turnstile
+from sales.turnstile import Turnstile
 from tests.orders.records import cancel_of, take
 from tests.orders.test_gatekeeper import LOSSES, House, _clean, _quick, attempt, house
 from tests.orders.test_placing import ScriptedLog
@@ -144,7 +144,7 @@ async def test_nothing_is_promised_after_the_end_of_the_promise(
     facts = await turnstile.facts(open_sale().slug)
     assert facts is not None
     log = Acknowledgements(Jumping(seconds))
-    placed = await place(turnstile, log, facts, Attempt(uuid4(), "ann", 1))
+    placed = await place(turnstile, log, facts, Attempt(str(uuid4()), "ann", 1))
     assert (placed.answer.verdict, placed.state) == (Verdict.CLAIMED, told)
 
 
@@ -158,7 +158,7 @@ async def test_facts_that_are_fenced_take_nothing(
     log = ScriptedLog()
     fenced = msgspec.structs.replace(facts, fenced=True)
     with pytest.raises(Fenced):
-        await place(turnstile, Acknowledgements(log), fenced, Attempt(uuid4(), "ann", 1))
+        await place(turnstile, Acknowledgements(log), fenced, Attempt(str(uuid4()), "ann", 1))
     standing = gate_module.image(gate, sale.id)
     assert standing is not None
     assert (standing.held, log.records) == (0, [])

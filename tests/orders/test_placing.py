@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import redis
@@ -13,9 +13,9 @@ import redis
 from orders.claims import Claim, Record, decode
 from orders.log import Acknowledgements, LogUnavailable, Reported
 from orders.placing import place
-from sales.gate import Fenced, GateUnreachable, Verdict, held, image
+from sales.gate import Attempt, Fenced, GateUnreachable, Verdict, held, image
 from sales.models import Sale
-from sales.turnstile import Attempt, Turnstile
+from sales.turnstile import Turnstile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OpenSale = Callable[..., Sale]
@@ -64,7 +64,7 @@ async def test_an_acknowledged_claim_is_queued_and_marked(
     sale = open_sale(limit_per_customer=3)
     facts = await turnstile.facts(sale.slug)
     assert facts is not None
-    attempt = Attempt(uuid4(), "ann", 2)
+    attempt = Attempt(str(uuid4()), "ann", 2)
     placing = asyncio.ensure_future(place(turnstile, Acknowledgements(log), facts, attempt))
     await until(lambda: log.reports)
     log.reports[0](None)
@@ -73,7 +73,12 @@ async def test_an_acknowledged_claim_is_queued_and_marked(
 
     claim = decode(log.records[0].value)
     assert isinstance(claim, Claim)
-    assert (claim.order_id, claim.sale_id, claim.user_id, claim.quantity) == (attempt[0], sale.id, "ann", 2)
+    assert (claim.order_id, claim.sale_id, claim.user_id, claim.quantity) == (
+        UUID(attempt[0]),
+        sale.id,
+        "ann",
+        2,
+    )
     assert (str(claim.unit_price), claim.currency, claim.epoch) == ("19.90", "EUR", sale.epoch)
     assert log.records[0].partition == facts.partition
     await until(lambda: (standing := image(gate, sale.id)) and standing.queued == 2)
@@ -86,7 +91,7 @@ async def test_a_late_acknowledgement_is_held_and_still_counts(
     facts = await turnstile.facts(sale.slug)
     assert facts is not None
     acknowledgements = Acknowledgements(log)
-    attempt = Attempt(uuid4(), "ann", 1)
+    attempt = Attempt(str(uuid4()), "ann", 1)
     placed = await place(turnstile, acknowledgements, facts, attempt)
     assert placed.state == "held"
     again = await place(turnstile, acknowledgements, facts, attempt)
@@ -105,12 +110,14 @@ async def test_an_unknown_append_is_held_never_released(
     facts = await turnstile.facts(sale.slug)
     assert facts is not None
     acknowledgements = Acknowledgements(log)
-    placing = asyncio.ensure_future(place(turnstile, acknowledgements, facts, Attempt(uuid4(), "ann", 1)))
+    placing = asyncio.ensure_future(
+        place(turnstile, acknowledgements, facts, Attempt(str(uuid4()), "ann", 1))
+    )
     await until(lambda: log.reports)
     log.reports[0](TimeoutError("unknown"))
     assert (await placing).state == "held"
     assert len(held(gate, sale.id, 0, older_than_seconds=-1)) == 1
-    other = await place(turnstile, acknowledgements, facts, Attempt(uuid4(), "bob", 1))
+    other = await place(turnstile, acknowledgements, facts, Attempt(str(uuid4()), "bob", 1))
     assert other.answer.verdict is Verdict.SOLD_OUT
 
 
@@ -122,7 +129,7 @@ async def test_a_log_that_is_down_holds_nothing(
     assert facts is not None
     log.up = False
     with pytest.raises(LogUnavailable):
-        await place(turnstile, Acknowledgements(log), facts, Attempt(uuid4(), "ann", 1))
+        await place(turnstile, Acknowledgements(log), facts, Attempt(str(uuid4()), "ann", 1))
     standing = image(gate, sale.id)
     assert standing is not None
     assert (standing.remaining, standing.held) == (10, 0)
@@ -135,7 +142,7 @@ async def test_a_log_that_fills_up_after_the_gate_leaves_the_claim_to_the_sweepe
     facts = await turnstile.facts(sale.slug)
     assert facts is not None
     log.room = False
-    placed = await place(turnstile, Acknowledgements(log), facts, Attempt(uuid4(), "ann", 1))
+    placed = await place(turnstile, Acknowledgements(log), facts, Attempt(str(uuid4()), "ann", 1))
     assert (placed.answer.verdict, placed.state) == (Verdict.CLAIMED, "held")
     assert len(held(gate, sale.id, 0, older_than_seconds=-1)) == 1
 
@@ -161,9 +168,9 @@ async def test_a_gate_that_is_gone_or_silent_fails_closed_and_fast(
             broken = Turnstile(url)
             async with asyncio.timeout(5):  # far above the 250 ms of the call, far below redis-py's 50 s
                 with pytest.raises(GateUnreachable):
-                    await place(broken, Acknowledgements(log), facts, Attempt(uuid4(), "ann", 1))
+                    await place(broken, Acknowledgements(log), facts, Attempt(str(uuid4()), "ann", 1))
                 with pytest.raises(GateUnreachable, match="a moment ago"):
-                    await place(broken, Acknowledgements(log), facts, Attempt(uuid4(), "ann", 1))
+                    await place(broken, Acknowledgements(log), facts, Attempt(str(uuid4()), "ann", 1))
             await broken.close()
     assert log.records == []
 
@@ -175,7 +182,7 @@ async def test_a_fenced_gate_appends_nothing(
     assert facts is not None
     gate.script_flush()
     with pytest.raises(Fenced):
-        await place(turnstile, Acknowledgements(log), facts, Attempt(uuid4(), "ann", 1))
+        await place(turnstile, Acknowledgements(log), facts, Attempt(str(uuid4()), "ann", 1))
     assert log.records == []
 
 

@@ -11,8 +11,9 @@ from django.utils import timezone
 from orders.models import Order
 from orders.status import Standings
 from sales.database import Database, DatabaseAway
+from sales.gate import Attempt
 from sales.models import Sale
-from sales.turnstile import Attempt, Turnstile
+from sales.turnstile import Turnstile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,7 +78,7 @@ async def test_without_the_order_book_the_gate_answers_or_nobody(
     facts = await turnstile.facts(sale.slug)
     assert facts is not None
     promised, written = uuid4(), write(sale)
-    await turnstile.attempt(facts, Attempt(promised, "bob", 1))
+    await turnstile.attempt(facts, Attempt(str(promised), "bob", 1))
 
     async def away(_: Callable[[], object]) -> object:
         raise DatabaseAway("frozen")
@@ -101,6 +102,6 @@ async def test_an_order_is_found_before_the_news_of_its_sale(
     facts = await turnstile.facts(sale.slug)
     assert facts is not None
     promised = uuid4()
-    await turnstile.attempt(facts, Attempt(promised, "ann", 1))
+    await turnstile.attempt(facts, Attempt(str(promised), "ann", 1))
     await asyncio.sleep(0.06)
     assert await standings.find(promised) is not None

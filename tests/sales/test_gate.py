@@ -15,9 +15,20 @@ from redis.exceptions import NoScriptError
 from sales import arming, fence
 from sales import gate as gate_module
 from sales.directory import Facts
-from sales.gate import Fenced, Verdict, image, mark_queued, pool_keys, release, script, settle
+from sales.gate import (
+    Answer,
+    Attempt,
+    Fenced,
+    Verdict,
+    image,
+    mark_queued,
+    pool_keys,
+    release,
+    script,
+    settle,
+)
 from sales.models import Sale
-from sales.turnstile import Answer, Attempt, Turnstile
+from sales.turnstile import Turnstile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,7 +47,7 @@ class Booth:
     async def attempt(
         self, customer: str = "ann", order_id: UUID | None = None, quantity: int = 1, admitted: bool = False
     ) -> Answer:
-        attempt = Attempt(order_id or uuid4(), customer, quantity, admitted)
+        attempt = Attempt(str(order_id or uuid4()), customer, quantity, admitted)
         return await self.turnstile.attempt(await self.facts(), attempt)
 
     async def verdict(self, *arguments: Any, **named: Any) -> Verdict:
@@ -163,7 +174,7 @@ async def test_500_parallel_claims_for_100_units(booth: Callable[..., Booth], ga
     stand = booth(allotment=100)
     facts = await stand.facts()
     answers = await asyncio.gather(
-        *(stand.turnstile.attempt(facts, Attempt(uuid4(), f"c{i}", 1)) for i in range(500))
+        *(stand.turnstile.attempt(facts, Attempt(str(uuid4()), f"c{i}", 1)) for i in range(500))
     )
     verdicts = [answer.verdict for answer in answers]
     assert verdicts.count(Verdict.CLAIMED) == 100
@@ -177,7 +188,7 @@ async def test_one_key_in_one_batch_is_one_claim(booth: Callable[..., Booth], ga
     stand = booth(allotment=100, limit_per_customer=50)
     facts, order_id = await stand.facts(), uuid4()
     answers = await asyncio.gather(
-        *(stand.turnstile.attempt(facts, Attempt(order_id, "ann", 1)) for _ in range(100))
+        *(stand.turnstile.attempt(facts, Attempt(str(order_id), "ann", 1)) for _ in range(100))
     )
     assert [answer.verdict for answer in answers].count(Verdict.CLAIMED) == 1
     standing = image(gate, stand.sale.id)
@@ -346,7 +357,7 @@ async def test_questions_about_made_up_sales_do_not_stand_in_the_way(booth: Call
     stand = booth(allotment=50)
     facts = await stand.facts()
     questions = [stand.turnstile.facts(f"nope-{number}") for number in range(600)]
-    attempts = [stand.turnstile.attempt(facts, Attempt(uuid4(), f"c{i}", 1)) for i in range(40)]
+    attempts = [stand.turnstile.attempt(facts, Attempt(str(uuid4()), f"c{i}", 1)) for i in range(40)]
     found = await asyncio.gather(*questions, *attempts)
     assert found[:600] == [None] * 600
     assert [answer.verdict for answer in found[600:] if isinstance(answer, Answer)] == [Verdict.CLAIMED] * 40

@@ -9,13 +9,14 @@ from uuid import uuid4
 
 import pytest
 import redis
+from django.conf import settings
 
 from sales import gate as gate_words
 from sales.directory import Facts
-from sales.gate import GateUnreachable, Verdict
+from sales.gate import Answer, Attempt, GateUnreachable, Verdict
 from sales.models import Sale
-from sales.refusals import MOST_CLAIMS, REPEAT_SECONDS, Refusals
-from sales.turnstile import Answer, Attempt, Turnstile
+from sales.refusals import MOST_CLAIMS, Refusals
+from sales.turnstile import Turnstile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,9 +26,9 @@ class Counted(Turnstile):
 
     asked = 0
 
-    async def _claim(self, pool: Any, facts: Facts, attempts: Any) -> list[Answer]:
-        self.asked += len(attempts)
-        return await super()._claim(pool, facts, attempts)
+    async def _claim(self, asked: Any) -> list[Answer | Exception]:
+        self.asked += len(asked)
+        return await super()._claim(asked)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ async def until_repeated(process: Counted, facts: Facts, verdict: Verdict) -> No
     async with asyncio.timeout(10):
         while True:
             before = process.asked
-            answer = await process.attempt(facts, Attempt(uuid4(), f"stranger-{uuid4()}", 1))
+            answer = await process.attempt(facts, Attempt(str(uuid4()), f"stranger-{uuid4()}", 1))
             assert answer.verdict is verdict
             if process.asked == before:
                 return
@@ -62,14 +63,14 @@ async def test_sold_out_is_repeated_and_a_claim_of_another_process_replays(
     sale = open_sale(allotment=2)
     ours, theirs = processes
     facts = await facts_of(ours, sale)
-    won, lost = Attempt(uuid4(), "ann", 1), Attempt(uuid4(), "bob", 1)
+    won, lost = Attempt(str(uuid4()), "ann", 1), Attempt(str(uuid4()), "bob", 1)
     assert (await ours.attempt(facts, won)).verdict is Verdict.CLAIMED
     assert (await theirs.attempt(facts, lost)).verdict is Verdict.CLAIMED
     for process in processes:
         await until_repeated(process, facts, Verdict.SOLD_OUT)
         for attempt in (won, lost):
             assert (await process.attempt(facts, attempt)).verdict is Verdict.REPLAYED
-        other = await process.attempt(facts, Attempt(uuid4(), "ann", 1))
+        other = await process.attempt(facts, Attempt(str(uuid4()), "ann", 1))
         assert other.verdict is Verdict.LIMIT_REACHED
 
 
@@ -79,9 +80,9 @@ async def test_too_busy_is_repeated_and_a_claim_of_another_process_replays(
     sale = open_sale(allotment=10, admission_rate=1, burst=2)
     ours, theirs = processes
     facts = await facts_of(ours, sale)
-    won = Attempt(uuid4(), "ann", 1)
+    won = Attempt(str(uuid4()), "ann", 1)
     assert (await theirs.attempt(facts, won)).verdict is Verdict.CLAIMED
-    assert (await ours.attempt(facts, Attempt(uuid4(), "bob", 1))).verdict is Verdict.CLAIMED
+    assert (await ours.attempt(facts, Attempt(str(uuid4()), "bob", 1))).verdict is Verdict.CLAIMED
     await until_repeated(ours, facts, Verdict.BUSY)
     assert (await ours.attempt(facts, won)).verdict is Verdict.REPLAYED
 
@@ -92,7 +93,7 @@ async def test_its_broken_twin_refuses_a_claim_of_another_process(
     sale = open_sale(allotment=10, admission_rate=1, burst=1)
     ours, theirs = processes
     facts = await facts_of(ours, sale)
-    won = Attempt(uuid4(), "ann", 1)
+    won = Attempt(str(uuid4()), "ann", 1)
     assert (await theirs.attempt(facts, won)).verdict is Verdict.CLAIMED
 
     def know_all(self: Refusals, question: Any, attempts: Any, answers: Any) -> None:
@@ -111,12 +112,12 @@ async def test_a_released_unit_ends_it_within_the_tenth_of_a_second(
     sale = open_sale(allotment=1)
     ours, theirs = processes
     facts = await facts_of(ours, sale)
-    won = Attempt(uuid4(), "ann", 1)
+    won = Attempt(str(uuid4()), "ann", 1)
     assert (await theirs.attempt(facts, won)).verdict is Verdict.CLAIMED
     await until_repeated(ours, facts, Verdict.SOLD_OUT)
     gate_words.release(gate, sale.id, 0, [won.order_id])
-    await asyncio.sleep(REPEAT_SECONDS)
-    assert (await ours.attempt(facts, Attempt(uuid4(), "bob", 1))).verdict is Verdict.CLAIMED
+    await asyncio.sleep(settings.FLUXGATE.repeat_ms / 1000)
+    assert (await ours.attempt(facts, Attempt(str(uuid4()), "bob", 1))).verdict is Verdict.CLAIMED
 
 
 async def test_who_is_admitted_and_who_wants_more_is_asked_for(
@@ -125,9 +126,9 @@ async def test_who_is_admitted_and_who_wants_more_is_asked_for(
     sale = open_sale(allotment=1, limit_per_customer=2)
     ours, _ = processes
     facts = await facts_of(ours, sale)
-    await ours.attempt(facts, Attempt(uuid4(), "ann", 1))
+    await ours.attempt(facts, Attempt(str(uuid4()), "ann", 1))
     await until_repeated(ours, facts, Verdict.SOLD_OUT)
-    for attempt in (Attempt(uuid4(), "bob", 1, True), Attempt(uuid4(), "cid", 3)):
+    for attempt in (Attempt(str(uuid4()), "bob", 1, True), Attempt(str(uuid4()), "cid", 3)):
         before = ours.asked
         await ours.attempt(facts, attempt)
         assert ours.asked == before + 1
@@ -146,7 +147,7 @@ async def test_a_gate_that_did_not_answer_may_have_granted(
         await shipped(call)
         raise GateUnreachable("the answer was lost")
 
-    won = Attempt(uuid4(), "ann", 1)
+    won = Attempt(str(uuid4()), "ann", 1)
     monkeypatch.setattr(ours, "_within", lost)
     with suppress(GateUnreachable):
         await ours.attempt(facts, won)
@@ -161,23 +162,46 @@ def answer(verdict: Verdict, first: str = "0", second: str = "") -> Answer:
 
 
 def told(refusals: Refusals, claims: int) -> None:
-    refusals.hear(refusals.ask(), [Attempt(uuid4(), "x", 1)], [answer(Verdict.SOLD_OUT, second=str(claims))])
+    refusals.hear(
+        refusals.ask(), [Attempt(str(uuid4()), "x", 1)], [answer(Verdict.SOLD_OUT, second=str(claims))]
+    )
 
 
 def test_an_answer_that_was_overtaken_by_a_grant_is_not_repeated() -> None:
     """Its number of claims may leave out the one that was granted, and count a foreign one instead."""
-    refusals = Refusals()
+    refusals = Refusals(0.05)
     question = refusals.ask()
-    refusals.hear(refusals.ask(), [Attempt(uuid4(), "ann", 1)], [answer(Verdict.CLAIMED)])
-    refusals.hear(question, [Attempt(uuid4(), "x", 1)], [answer(Verdict.SOLD_OUT, second="1")])
-    assert refusals.repeat(Attempt(uuid4(), "bob", 1)) is None
+    refusals.hear(refusals.ask(), [Attempt(str(uuid4()), "ann", 1)], [answer(Verdict.CLAIMED)])
+    refusals.hear(question, [Attempt(str(uuid4()), "x", 1)], [answer(Verdict.SOLD_OUT, second="1")])
+    assert refusals.repeat(Attempt(str(uuid4()), "bob", 1)) is None
     told(refusals, 1)
-    assert refusals.repeat(Attempt(uuid4(), "bob", 1)) is not None
-    assert refusals.repeat(Attempt(uuid4(), "ann", 1)) is None
+    assert refusals.repeat(Attempt(str(uuid4()), "bob", 1)) is not None
+    assert refusals.repeat(Attempt(str(uuid4()), "ann", 1)) is None
+
+
+def test_one_asks_again_half_way_while_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("sales.refusals.time", SimpleNamespace(monotonic=lambda: clock.now))
+    refusals = Refusals(0.05)
+    told(refusals, 0)
+
+    def are_told() -> list[bool]:
+        attempts = [Attempt(str(uuid4()), f"buyer-{number}", 1) for number in range(3)]
+        return [refusals.repeat(attempt) is not None for attempt in attempts]
+
+    assert are_told() == [True, True, True]
+    clock.now += 0.026
+    assert not refusals.hold_for("ann"), "the very bytes are not for the one who asks"
+    assert are_told() == [False, True, True]
+    assert refusals.hold_for("ann")
+    clock.now += 0.025
+    assert are_told() == [False, False, False]
+    told(refusals, 0)
+    assert are_told() == [True, True, True]
 
 
 def test_claims_are_read_when_some_are_not_known_and_not_too_many() -> None:
-    refusals = Refusals()
+    refusals = Refusals(0.05)
     wanted = SimpleNamespace(none=refusals.wants_to_read())
     told(refusals, MOST_CLAIMS)
     wanted.many = refusals.wants_to_read()
@@ -187,16 +211,16 @@ def test_claims_are_read_when_some_are_not_known_and_not_too_many() -> None:
 
 
 def test_a_reading_that_a_grant_overtook_does_not_count() -> None:
-    refusals = Refusals()
+    refusals = Refusals(0.05)
     question = refusals.ask()
-    refusals.hear(refusals.ask(), [Attempt(uuid4(), "ann", 1)], [answer(Verdict.CLAIMED)])
+    refusals.hear(refusals.ask(), [Attempt(str(uuid4()), "ann", 1)], [answer(Verdict.CLAIMED)])
     refusals.read(question, ["q1:0:1:ann", "q1:0:1:bob"])
     told(refusals, 2)
-    assert refusals.repeat(Attempt(uuid4(), "cid", 1)) is None
+    assert refusals.repeat(Attempt(str(uuid4()), "cid", 1)) is None
     refusals.read(refusals.ask(), ["q1:0:1:ann", "q1:0:1:bob"])
     told(refusals, 2)
-    assert refusals.repeat(Attempt(uuid4(), "cid", 1)) is not None
-    assert refusals.repeat(Attempt(uuid4(), "bob", 1)) is None
+    assert refusals.repeat(Attempt(str(uuid4()), "cid", 1)) is not None
+    assert refusals.repeat(Attempt(str(uuid4()), "bob", 1)) is None
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -209,14 +233,15 @@ async def test_a_unit_that_came_back_is_not_granted_while_another_process_says_t
 ) -> None:
     """Its broken twin grants it at once, and then the other process refuses a key that has a claim."""
     if broken:
-        monkeypatch.setattr("sales.refusals.REPEAT_SECONDS", 5.0)  # however slow this machine is
+        for process in processes:
+            process._repeat_seconds = 5.0  # however slow this machine is
         shipped = gate_words.script
         text = shipped("claim").replace("if coming_back then", "if false then")
         monkeypatch.setattr("sales.fence.script", lambda name: text if name == "claim" else shipped(name))
     sale = open_sale(allotment=1)
     ours, theirs = processes
     facts = await facts_of(ours, sale)
-    first, second = Attempt(uuid4(), "ann", 1), Attempt(uuid4(), "bob", 1)
+    first, second = Attempt(str(uuid4()), "ann", 1), Attempt(str(uuid4()), "bob", 1)
     assert (await theirs.attempt(facts, first)).verdict is Verdict.CLAIMED
     await until_repeated(ours, facts, Verdict.SOLD_OUT)
     gate_words.release(gate, sale.id, 0, [first.order_id])

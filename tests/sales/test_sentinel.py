@@ -16,9 +16,9 @@ import redis
 from sales import fence, gate, sentinels
 from sales.directory import Facts, published
 from sales.fence import Arming, incarnation
-from sales.gate import Fenced, GateUnreachable, Verdict
+from sales.gate import Attempt, Fenced, GateUnreachable, Verdict
 from sales.models import Sale
-from sales.turnstile import Attempt, Turnstile
+from sales.turnstile import Turnstile
 from tests.running_site import eventually
 from tests.sentinel import SentinelCluster
 
@@ -43,7 +43,7 @@ def port_of(client: redis.Redis) -> int:
 
 
 def new_attempt() -> Attempt:
-    return Attempt(uuid4(), f"customer-{uuid4().hex[:8]}", 1)
+    return Attempt(str(uuid4()), f"customer-{uuid4().hex[:8]}", 1)
 
 
 async def known(turnstile: Turnstile, sale: Sale) -> Facts:

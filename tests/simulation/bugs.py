@@ -8,7 +8,7 @@ import zlib
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError
+from msgspec.structs import replace
 
 from orders import (
     book,
@@ -24,10 +24,10 @@ from orders import (
 )
 from orders.placing import Placed
 from sales import arming, turnstile
-from sales.gate import ClaimLetter, pool_keys, script
+from sales.gate import ClaimLetter, Fenced, pool_keys, script
+from sales.turnstile import Turnstile
 from tests.simulation import tables
 from tests.simulation.planting import Planted, attribute, lua, python, together
-from tests.simulation.redis_clients import AsyncRedis
 
 
 class Bug(NamedTuple):
@@ -48,14 +48,16 @@ def _release_when_late(world: Any, place: Any) -> Any:
     return wrong
 
 
-def _reload_scripts(world: Any, evalsha: Any) -> Any:
-    async def wrong(client: Any, sha: str, *arguments: Any) -> Any:
-        try:
-            return await evalsha(client, sha, *arguments)
-        except NoScriptError:
-            text = next(node.once[sha] for node in world.nodes if sha in node.once)
+def _reload_scripts(world: Any, claim: Any) -> Any:
+    async def wrong(turnstile: Any, asked: Any) -> Any:
+        answers = await claim(turnstile, asked)
+        if not any(isinstance(answer, Fenced) for answer in answers):
+            return answers
+        for pool in dict.fromkeys(pool for pool, _ in asked):
+            text = next(node.once[pool.facts.seal] for node in world.nodes if pool.facts.seal in node.once)
             text = re.sub("INCARNATION = '.*'", f"INCARNATION = '{world.redis.master.replication_id}'", text)
-            return await evalsha(client, await client.script_load(text), *arguments)
+            pool.facts = replace(pool.facts, seal=await turnstile._client.script_load(text))
+        return await claim(turnstile, asked)
 
     return wrong
 
@@ -169,7 +171,7 @@ BUGS: dict[str, Bug] = {
         "who asks again with a key that has a unit is told sold out",
     ),
     "scripts-reloaded": Bug(
-        attribute(AsyncRedis, "evalsha", _reload_scripts),
+        attribute(Turnstile, "_claim", _reload_scripts),
         ("redis", "everything"),
         "NOSCRIPT is answered by loading the script, as register_script does, for whichever server is there",
     ),

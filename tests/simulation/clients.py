@@ -51,7 +51,7 @@ class Wish:
 
     @property
     def order_id(self) -> UUID:
-        return make_order_id(self.sale.id, self.customer, self.key)
+        return UUID(make_order_id(self.sale.id, self.customer, self.key))
 
 
 class Clients:

@@ -170,8 +170,9 @@ class AsyncPipeline(AsyncCoreCommands):
         self._commands.append((command, options))
         return self
 
-    async def execute(self) -> list[Any]:
-        return _good(await self._client.exchange(self._commands))
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        replies = await self._client.exchange(self._commands)
+        return _good(replies) if raise_on_error else replies
 
 
 def _good(replies: list[Any]) -> list[Any]:

@@ -43,16 +43,16 @@ def _reload_on_noscript(turnstile: Any) -> None:
     """What redis-py's register_script does: a script that is gone is loaded again."""
     claim = turnstile.Turnstile._claim
 
-    async def broken(self: Any, pool: Any, facts: Any, attempts: Any) -> Any:
+    async def broken(self: Any, asked: Any) -> Any:
         from sales.fence import seal
-        from sales.gate import pool_keys
 
-        try:
-            return await claim(self, pool, facts, attempts)
-        except turnstile.Fenced:
-            text, _ = seal(pool_keys(facts.sale_id, facts.pool), facts.epoch, facts.incarnation)
+        answers = await claim(self, asked)
+        if not any(isinstance(answer, turnstile.Fenced) for answer in answers):
+            return answers
+        for facts, keys in {(pool.facts, pool.keys) for pool, _ in asked}:
+            text, _ = seal(keys, facts.epoch, facts.incarnation)
             await self._client.script_load(text)
-            return await claim(self, pool, facts, attempts)
+        return await claim(self, asked)
 
     turnstile.Turnstile._claim = broken
 
@@ -79,7 +79,7 @@ def _stock_before_key(gate: Any) -> None:
 
 
 def _new_id_per_request(claims: Any) -> None:
-    claims.order_id = lambda sale_id, customer, key: uuid4()
+    claims.order_id = lambda sale_id, customer, key: str(uuid4())
 
 
 def _each_statement_by_itself(book: Any) -> None:
