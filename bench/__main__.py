@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import options as command_line
-from bench import plot, report, results
+from bench import plot, readme, report, results
 from bench.errors import Unbalanced, Unfit
 from bench.ground import Ground
 from bench.measuring import Knobs
@@ -21,6 +21,9 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     if options.parts == ["plot"]:
         return _plot(options.source or results.newest(), console)
+    if options.parts == ["table"]:
+        readme.write()
+        return 0
     try:
         found = _measure(options, console)
     except (Unfit, Unbalanced) as error:
@@ -32,13 +35,14 @@ def main() -> int:
         path = results.save(found)
         if not options.quick:
             results.picture(found).write_text(plot.draw(found))
+            readme.write()
         console.print(f"kept in {path}; `python -m bench plot --from {path}` draws it", soft_wrap=True)
     return 0
 
 
 def _measure(options: Namespace, console: Console) -> results.Document:
     knobs = Knobs(options.seconds, options.warmup, options.sales, options.connections, options.buyers)
-    found = results.new(knobs, options.quick)
+    found = results.new(knobs, quick=options.quick, whole=options.whole)
     ground = Ground(hurry=options.quick)
     try:
         run(ground, options, knobs, found, lambda line: console.print(line, style="dim", soft_wrap=True))

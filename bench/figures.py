@@ -10,6 +10,10 @@ class Figure(NamedTuple):
     low: float
     high: float
 
+    def over(self, divisor: float) -> "Figure":
+        """The same in another unit."""
+        return Figure(*(each / divisor for each in self))
+
     @property
     def spread(self) -> float:
         """From the lowest to the highest run, as a share of the median."""

@@ -21,7 +21,7 @@ OPEN = 1_000_000_000  # attempts a second: nobody is turned away
 class Scenario:
     """What the crowd meets, and what it gets. Each sale has so many `units` and `rate` attempts a second.
 
-    `strangers` are other outcomes that a run may have, for each sale and second.
+    `strangers` are other outcomes that a run may have, for each sale and second; `settings` are ours for it.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Scenario:
     units: int
     rate: int
     strangers: int = 0
+    settings: tuple[str, ...] = ()
 
 
 SCENARIOS = {
@@ -39,6 +40,8 @@ SCENARIOS = {
         Scenario("turned away", "turned_away", ENOUGH, 1, strangers=1),
     )
 }
+# The reference asks Redis for every refusal. So does ours here; otherwise it repeats what it was just told.
+ASKED = Scenario("sold out, Redis asked every time", "sold_out", 1, OPEN, settings=("FLUXGATE_REPEAT_MS=0",))
 
 
 @dataclass(frozen=True)

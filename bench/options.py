@@ -5,24 +5,28 @@ from pathlib import Path
 
 from bench.measuring import SCENARIOS
 from bench.sides import DOORS
+from fluxgate_site.environment import Environment
 
 PARTS = (
     *(name.replace(" ", "-") for name in SCENARIOS),
+    "sold-out-asked",
     "half-load",
     "original",
     "durable",
     "memory",
     "other-doors",
 )
-NOT_QUICK = ("other-doors",)
+SETTINGS = {f"FLUXGATE_{name.upper()}" for name in Environment.model_fields}
+NOT_QUICK = ("sold-out-asked", "other-doors")
 USAGE = """Without a name all parts run, which takes under 10 minutes (--quick: 90 s), and the figures are
-kept in bench/results/. With names only those parts run, and nothing is kept unless --keep says so."""
+kept in bench/results/ and shown in README.md. With names only those parts run, and nothing is kept unless
+--keep says so. `table` writes the README's table again, `plot` draws the picture again."""
 
 
 def parse(arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(prog="python -m bench", description=USAGE)
     add = parser.add_argument
-    add("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; or growth; or plot")
+    add("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; or growth; or plot or table")
     add("--quick", action="store_true", help="one short round of everything")
     add("--doors", default=None, metavar="DOOR,...", help=f"of {', '.join(DOORS)} (default: hot)")
     add("--ours-only", action="store_true", help="without the reference; its last figures are shown")
@@ -49,8 +53,12 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     add("--keep", action="store_true", help="write JSON and plot to bench/results/ also for single parts")
     add("--from", type=Path, metavar="FILE.json", dest="source", help="with plot: draw this again")
     options = parser.parse_args(arguments)
-    if strange := set(options.parts) - {*PARTS, "growth", "plot"}:
+    if strange := set(options.parts) - {*PARTS, "growth", "plot", "table"}:
         parser.error(f"there is no part {', '.join(sorted(strange))}")
+    for setting in options.settings:
+        name, given, _ = setting.partition("=")
+        if name not in SETTINGS or not given:
+            parser.error(f"no setting: {setting} (FLUXGATE_NAME=VALUE, of .env.example)")
     options.everything = not options.parts
     options.parts = options.parts or [
         part for part in PARTS if part not in (NOT_QUICK if options.quick else ())
@@ -63,4 +71,6 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     options.doors = doors.split(",")
     if strange := set(options.doors) - set(DOORS):
         parser.error(f"there is no door {', '.join(sorted(strange))}")
+    changed = options.quick or options.ours_only or options.settings or "hot" not in options.doors
+    options.whole = options.everything and not changed
     return options

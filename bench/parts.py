@@ -8,7 +8,7 @@ from typing import Any
 from bench import durable, growth, half_load, measuring, memory, original, other_doors, results
 from bench.errors import Unfit
 from bench.ground import Ground
-from bench.measuring import SCENARIOS, Knobs
+from bench.measuring import ASKED, SCENARIOS, Knobs, Scenario
 from bench.profiling import Profiler
 from bench.results import Document
 from bench.sides import DOORS, FORMS, Ours, Reference, Side
@@ -41,14 +41,24 @@ class _Bench:
             # The other doors once, for comparison: they are no target.
             others = DOORS if self._options.everything and not self._options.quick and not number else ()
             for side in self._sides(others, FORMS if name == "accepted" else self._forms):
-                run = measuring.measure(self._ground, side, scenario, self._knobs, self._beside(side))
-                self._keep("runs", run)
-                self._say(
-                    f"{name}, {side.name}: {run.per_cpu_second:,.0f} per CPU-s, {run.per_second:,.0f} per s, "
-                    f"{run.busy:.0%} of its core ({run.loop_cpu / run.cpu:.0%} in its loop), "
-                    f"p99 {run.p99 / 1000:.1f} ms"
-                    + (f"; {run.stolen:.0%} of a core stolen" if run.stolen > 0.02 else "")
-                )
+                self._answer(scenario, side)
+
+    def sold_out_asked(self) -> None:
+        """Ours alone: the reference's runs of `sold out` are just that."""
+        for _ in range(min(2, self._options.rounds)):
+            for door in self._options.doors:
+                self._answer(ASKED, Ours(door, (*self._options.settings, *ASKED.settings)))
+
+    def _answer(self, scenario: Scenario, side: Side) -> None:
+        run = measuring.measure(self._ground, side, scenario, self._knobs, self._beside(side))
+        self._keep("runs", run)
+        self._say(
+            f"{scenario.name}, {side.name}: {run.per_cpu_second:,.0f} per CPU-s, "
+            f"{run.per_second:,.0f} per s, "
+            f"{run.busy:.0%} of its core ({run.loop_cpu / run.cpu:.0%} in its loop), "
+            f"p99 {run.p99 / 1000:.1f} ms"
+            + (f"; {run.stolen:.0%} of a core stolen" if run.stolen > 0.02 else "")
+        )
 
     def half_load(self) -> None:
         for _ in range(min(2, self._options.rounds)):

@@ -27,7 +27,7 @@ def draw(found: Document) -> str:
             panels.append((f"{scenario}, requests per CPU-s", _bar_panel(bars)))
     if bars := _bars(found, "durable", "per_second"):
         panels.append(("durable, orders per s", _bar_panel(bars)))
-    if bars := [Bar(b.side, _scaled(b.value)) for b in _bars(found, "half_load", "p99")]:
+    if bars := [Bar(b.side, b.value.over(1000)) for b in _bars(found, "half_load", "p99")]:
         panels.append(("accepted at half load, p99 in ms", _bar_panel(bars)))
     if sizes := (found["growth"] or {}).get("sizes"):
         panels.append(
@@ -147,7 +147,3 @@ def _text(
 
 def _digits(value: float) -> int:
     return 0 if value >= 100 else 1
-
-
-def _scaled(value: Figure) -> Figure:
-    return Figure(*(each / 1000 for each in value))

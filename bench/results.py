@@ -17,13 +17,15 @@ _LAST = LOGS / "reference.json"  # the reference's last runs, for --ours-only
 Document = dict[str, Any]
 
 
-def new(knobs: Any, quick: bool) -> Document:
+def new(knobs: Any, *, quick: bool, whole: bool) -> Document:
+    """`whole`: everything is to be measured, both sides, as it is shipped. Only that is shown to others."""
     commit, changed = machine.commit()
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit,
         "changed": changed,  # files differ from the commit
         "quick": quick,
+        "whole": whole,
         "machine": machine.describe(),
         "knobs": asdict(knobs),
         "runs": [],
@@ -52,17 +54,18 @@ def sides(found: Document, part: str, scenario: str | None = None) -> list[str]:
 
 
 def save(found: Document) -> Path:
-    """bench/results/<date>-<commit>[-growth][-quick].json."""
+    """bench/results/<date>-<commit>[-growth|-part][-quick].json."""
     FOLDER.mkdir(exist_ok=True)
-    kind = ("-growth" if _only_growth(found) else "") + ("-quick" if found["quick"] else "")
-    path = FOLDER / f"{found['at'][:10]}-{found['commit']}{kind}.json"
+    kind = "" if found["whole"] or found["quick"] else "-growth" if _only_growth(found) else "-part"
+    path = FOLDER / f"{found['at'][:10]}-{found['commit']}{kind}{'-quick' if found['quick'] else ''}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
     return path
 
 
 def picture(found: Document) -> Path:
     """Where its plot goes."""
-    return FOLDER / ("growth.svg" if _only_growth(found) else "latest.svg")
+    name = "latest" if found["whole"] else "growth" if _only_growth(found) else "part"
+    return FOLDER / f"{name}.svg"
 
 
 def _only_growth(found: Document) -> bool:
@@ -75,9 +78,9 @@ def load(path: Path) -> Document:
 
 
 def newest() -> Path | None:
-    """Of whole benches, not of quick ones or of growth alone."""
-    files = [path for path in FOLDER.glob("*.json") if not path.stem.endswith(("-quick", "-growth"))]
-    return max(files, key=lambda path: load(path)["at"], default=None)
+    """Of whole benches."""
+    files = [path for path in FOLDER.glob("*.json") if load(path)["whole"]]
+    return max(files, key=lambda path: str(load(path)["at"]), default=None)
 
 
 def keep_reference(found: Document) -> None:

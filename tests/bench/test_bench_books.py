@@ -46,6 +46,7 @@ def test_the_command_says_why_in_one_line_and_shows_no_figures(
     monkeypatch.setattr(command, "Ground", NoGround)
     monkeypatch.setattr(command, "run", unbalanced)
     monkeypatch.setattr(command.results, "save", lambda found: pytest.fail("figures were kept"))
+    monkeypatch.setattr(command.readme, "write", lambda: pytest.fail("figures were shown"))
     assert command.main() == 1
     printed = capsys.readouterr().out
     assert printed == "no figures: 1 orders were answered 202, and 0 are in the order book\n"

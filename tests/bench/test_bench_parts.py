@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -10,7 +9,8 @@ import pytest
 from bench import arrivals, measuring, node, plot, results, targets, wrk
 from bench.errors import Unbalanced, Unfit
 from bench.figures import Figure, figure
-from bench.measuring import SCENARIOS, Knobs
+from bench.measuring import ASKED, SCENARIOS, Knobs
+from tests.bench.conftest import run
 
 LINE = (
     'FIGURES {"requests":1200,"microseconds":2000000,"p50":900,"p95":2000,"p99":4000,"most":9000,'
@@ -20,32 +20,6 @@ LINE = (
 
 def figures(requests: int) -> wrk.Figures:
     return wrk.Figures(requests, 1_000_000, 1, 1, 1, 1, 0, 0, 0)
-
-
-def run(scenario: str, side: str, per_cpu_second: float) -> dict[str, Any]:
-    return {"scenario": scenario, "side": side, "per_cpu_second": per_cpu_second}
-
-
-@pytest.fixture
-def found() -> results.Document:
-    """A document with two runs a side, ours six times as quick as the reference's designed form."""
-    made = results.new(Knobs(), quick=False)
-    for scenario in SCENARIOS:
-        made["runs"] += [run(scenario, targets.OURS, each) for each in (59_000.0, 61_000.0)]
-        made["runs"] += [run(scenario, targets.DESIGNED, each) for each in (9_000.0, 11_000.0)]
-        made["runs"] += [run(scenario, targets.TUNED, each) for each in (39_000.0, 41_000.0)]
-    made["durable"] = [
-        {"side": "ours, consumer", "per_second": 30_000.0},
-        {"side": "reference, worker", "per_second": 3_000.0},
-    ]
-    made["half_load"] = [{"side": targets.OURS, "p99": 9_000}, {"side": targets.TUNED, "p99": 8_000}]
-    made["growth"] = {
-        "sizes": [
-            {"orders": 10**n, "service_us": 24.5, "bytes_per_order": 400.0, "p99": 9000} for n in (3, 4, 5)
-        ],
-        "side_by_side": [],
-    }
-    return made
 
 
 # What wrk prints
@@ -125,7 +99,24 @@ def test_memory_counts_after_a_million_refusals(
     found: results.Document, refused: int, grown: int, met: bool | None
 ) -> None:
     found["memory"] = {"refused": refused, "before": 2_000_000, "after": 2_000_000 + grown}
-    assert targets.memory_met(found) is met
+    assert [limit.met for limit in targets.limits(found)] == [met]
+
+
+def test_refusals_that_ask_redis_are_held_against_the_reference_that_always_asks(
+    found: results.Document,
+) -> None:
+    found["runs"].append(run(ASKED.name, targets.OURS, 30_000.0))
+    judged = {(row.what, row.against): (row.ratio, row.wanted, row.met) for row in targets.judge(found)}
+    assert judged[(ASKED.name, targets.DESIGNED)] == (3.0, 2.0, True)
+    assert judged[(ASKED.name, targets.TUNED)] == (0.75, 2.0, False)
+
+
+def test_another_door_has_a_limit_of_its_own(found: results.Document) -> None:
+    found["other_doors"] = [{"door": "health", "p99": 199_999}, {"door": "admin", "p99": 200_000}]
+    assert [(limit.what, limit.met) for limit in targets.limits(found)] == [
+        ("p99 of health under full load", True),
+        ("p99 of admin under full load", False),
+    ]
 
 
 def test_the_picture_is_drawn_from_the_kept_document_alone(
