@@ -114,7 +114,7 @@ def describe() -> dict[str, object]:
 
 def python(described: Mapping[str, Any]) -> str:
     """Version and build of the Python that serves, of what `describe` has said."""
-    return f"{described['python']} ({'optimized' if described['python_optimized'] else 'plain'} build)"
+    return f"{described['python']} ({'' if described['python_optimized'] else 'not '}an optimized build)"
 
 
 def commit() -> tuple[str, bool]:
