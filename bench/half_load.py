@@ -35,8 +35,7 @@ def measure(ground: Ground, side: Side, rate: float, knobs: Knobs) -> HalfLoad:
     """Raises Unfit, and Unbalanced when somebody got another answer than 202."""
     sales = dict.fromkeys(slugs(knobs.sales), ENOUGH)
     with Stage(ground, side, sales, OPEN) as stage:
-        if knobs.warmup:
-            stage.drive(knobs.warmup, knobs.connections)
+        stage.drive(knobs.warmup, knobs.connections)
         stage.settled()
         used = cpu_seconds(side.pid)
         seen = _arrive(stage, rate, knobs)

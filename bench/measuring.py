@@ -12,7 +12,6 @@ from bench.stage import Stage, slugs
 
 # Of admissions that had been saved up when a load began.
 _BEGUN_SECONDS = 2
-_SELL_OUT_SECONDS = 1.0  # without a warm-up
 ENOUGH = 10_000_000  # units that no run sells
 OPEN = 1_000_000_000  # attempts a second: nobody is turned away
 
@@ -46,7 +45,7 @@ ASKED = Scenario("sold out, Redis asked every time", "sold_out", 1, OPEN, settin
 
 @dataclass(frozen=True)
 class Knobs:
-    """Of each run. `sales` stand side by side, the crowd shares so many connections; `warmup` may be 0."""
+    """Of each run. `sales` stand side by side, the crowd shares so many connections."""
 
     seconds: float = 3.0
     warmup: float = 2.0
@@ -92,8 +91,7 @@ def measure(
     sales = dict.fromkeys(slugs(knobs.sales), scenario.units)
     with Stage(ground, side, sales, scenario.rate, knobs.buyers) as stage:
         # For compilers, caches and connections; it also sells out what is to be sold out.
-        if warmup := knobs.warmup or (scenario.units < ENOUGH and _SELL_OUT_SECONDS):
-            stage.drive(warmup, knobs.connections)
+        stage.drive(knobs.warmup, knobs.connections)
         before = stage.settled()
         servers, used, stolen = ground.server_seconds(), cpu_seconds(side.pid), stolen_seconds()
         looped = loop_seconds(side.pid)

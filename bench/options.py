@@ -32,7 +32,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     add("--ours-only", action="store_true", help="without the reference; its last figures are shown")
     add("--rounds", type=int, help="alternating runs of each side (3; quick: 1)")
     add("--seconds", type=float, help="of load in each run (3; quick: 1)")
-    add("--warmup", type=float, help="seconds of load before that (2; quick: none)")
+    add("--warmup", type=float, help="seconds of load before that (2; quick: 1)")
     add("--sales", type=int, default=4, help="side by side (default %(default)s)")
     add(
         "--buyers",
@@ -65,8 +65,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     ]
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (1 if options.quick else 3)
-    if options.warmup is None:
-        options.warmup = 0 if options.quick else 2
+    options.warmup = options.warmup or (1 if options.quick else 2)
     doors = options.doors or "hot"
     options.doors = doors.split(",")
     if strange := set(options.doors) - set(DOORS):
