@@ -62,7 +62,8 @@ class HotProtocol(Protocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
@@ -101,13 +102,16 @@ class HotProtocol(Protocol):
             route = self.door.route(self.parser.get_method(), self.url)
             if route is not None:
                 fields = dict(self.headers)
-                if len(fields) == len(self.headers) and _plain(fields) and self._is_plain():
+                if len(fields) == len(self.headers) and _plain(fields) and self._is_of_today(fields):
                     self._found, self._body = (route, fields), []
                     return
         self._go_the_stock_way()
 
-    def _is_plain(self) -> bool:
-        return self.parser.get_http_version() == "1.1" and not self.parser.should_upgrade()
+    def _is_of_today(self, fields: dict[bytes, bytes]) -> bool:
+        """HTTP/1.1: the only version that keeps a connection without being told to."""
+        if b"connection" not in fields and self.parser.should_keep_alive():
+            return True
+        return self.parser.get_http_version() == "1.1"
 
     def on_body(self, body: bytes) -> None:
         if self._found is not None:

@@ -43,8 +43,8 @@ class Echoes:
 
     def find(self, state: dict[str, Any], url: bytes, fields: Fields, body: bytes) -> bytes | None:
         """The whole answer, or None: go on."""
-        echo = self._echoes.get(url)
-        if echo is None or time.monotonic() >= echo.until or body != echo.body:
+        echo, now = self._echoes.get(url), time.monotonic()
+        if echo is None or now >= echo.until or body != echo.body:
             return None
         if fields.get(b"accept") != echo.accept or fields.get(b"content-type") != b"application/json":
             return None
@@ -53,7 +53,7 @@ class Echoes:
             return None
         identity: Identity = state["identity"]
         customer = identity.remembered(bearer[len(_BEARER) :].decode("latin-1"))
-        if customer is None or _ADMISSION in fields or not echo.refusals.hold_for(customer):
+        if customer is None or _ADMISSION in fields or not echo.refusals.hold_for(customer, now):
             return None
         metrics.answers.count(echo.verdict)
         return echo.sent

@@ -63,9 +63,9 @@ class Refusals:
         """The gate's word for it."""
         return self._told and self._told.verdict
 
-    def hold_for(self, customer: str) -> bool:
+    def hold_for(self, customer: str, now: float) -> bool:
         """Whether a customer is told it as well, who is not admitted: the room lets those pass."""
-        return time.monotonic() < self._ask_at and customer not in self._holders
+        return now < self._ask_at and customer not in self._holders
 
     def ask(self) -> Question:
         """To be called before the gate is asked, and given back with what it says."""

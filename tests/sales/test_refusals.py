@@ -191,9 +191,9 @@ def test_one_asks_again_half_way_while_the_others_are_told(monkeypatch: pytest.M
 
     assert are_told() == [True, True, True]
     clock.now += 0.026
-    assert not refusals.hold_for("ann"), "the very bytes are not for the one who asks"
+    assert not refusals.hold_for("ann", clock.now), "the very bytes are not for the one who asks"
     assert are_told() == [False, True, True]
-    assert refusals.hold_for("ann")
+    assert refusals.hold_for("ann", clock.now)
     clock.now += 0.025
     assert are_told() == [False, False, False]
     told(refusals, 0)
