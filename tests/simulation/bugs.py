@@ -62,11 +62,10 @@ def _reload_scripts(world: Any, claim: Any) -> Any:
     return wrong
 
 
-def _partition_by_order(world: Any, encode: Any) -> Any:
-    def wrong(message: Any, partition: int, *more: Any) -> Any:
-        if isinstance(message, claims.Claim):
-            partition = zlib.crc32(message.order_id.bytes) % len(world.broker.partitions)
-        return encode(message, partition, *more)
+def _partition_by_order(world: Any, record: Any) -> Any:
+    def wrong(form: Any, order_id: str, *more: Any) -> Any:
+        partition = zlib.crc32(order_id.encode()) % len(world.broker.partitions)
+        return record(form, order_id, *more)._replace(partition=partition)
 
     return wrong
 
@@ -186,7 +185,7 @@ BUGS: dict[str, Bug] = {
         "an old seal opens the new gate",
     ),
     "keyed-by-order": Bug(
-        attribute(claims, "encode", _partition_by_order),
+        attribute(claims.ClaimForm, "record", _partition_by_order),
         ("everything", "database"),
         "claims of a pool are spread over partitions, and no barrier orders them",
     ),
