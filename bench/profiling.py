@@ -13,7 +13,11 @@ HOME = ROOT / "profiler"
 
 
 class Profiler:
-    """Called with a process and seconds, it draws into `target`: a flame graph, or raw stacks for *.txt."""
+    """Called with a process and seconds, it draws into `target`: a flame graph, or raw stacks for *.txt.
+
+    Of threads that hold the GIL: the others wait. The process stands still for each sample, so a run with
+    a profiler is slower than one without.
+    """
 
     def __init__(self, target: Path, core: int) -> None:
         self._program, self._target, self._core = _py_spy(), target, core
@@ -22,7 +26,7 @@ class Profiler:
         kind = "raw" if self._target.suffix == ".txt" else "flamegraph"
         command = [
             self._program, "record", "--pid", str(pid), "--duration", str(max(1, int(seconds) - 1)),
-            "--rate", "250", "--format", kind, "--output", str(self._target), "--nonblocking",
+            "--rate", "250", "--format", kind, "--output", str(self._target), "--function", "--gil",
         ]  # fmt: skip
         subprocess.Popen(pinned(self._core, *command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
