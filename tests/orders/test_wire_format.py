@@ -6,9 +6,10 @@ A golden file changes only together with a new version: records of the old one a
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
@@ -140,6 +141,14 @@ def test_anything_else_is_a_bad_record(value: bytes | None) -> None:
 def test_another_version_says_so(version: int) -> None:
     with pytest.raises(claims.UnknownVersion, match=f"version {version}, this release reads version 1"):
         claims.decode(changed(v=version, new_field_of_a_newer_release=True))
+
+
+@given(sale=st.uuids(), customer=st.text(min_size=1, max_size=255), key=st.text(min_size=1, max_size=255))
+def test_an_order_id_is_a_uuid_of_version_5(sale: UUID, customer: str, key: str) -> None:
+    name = f"{len(customer)}:{customer}:{key}".encode()
+    made = claims.order_id(sale, customer, key)
+    assert made == str(UUID(bytes=sha1(sale.bytes + name).digest()[:16], version=5))
+    assert (UUID(made).version, UUID(made).variant) == (5, RFC_4122)
 
 
 def test_the_order_id_is_the_same_after_any_loss() -> None:
