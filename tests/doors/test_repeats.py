@@ -2,7 +2,7 @@
 
 While a sale refuses everybody, a process answers from what it knows, and the hot door with the very
 bytes it has written before. So each of these requests comes between others that are refused, in one
-packet with them, and must be answered as it is when it comes alone.
+packet with them and in one of its own, and must be answered as it is when it comes alone.
 """
 
 import json
@@ -99,6 +99,9 @@ def between(web: Web, sale: str, ask: Asking, *right: object) -> list[list[tuple
                 assert spoken(dialogue) == REFUSED[sale]
             dialogue.say(usual[0] + usual[1] + ask(strangers[2]) + usual[2])
             found = [spoken(dialogue) for _ in range(4)]
+            dialogue.say(ask(strangers[2]))  # by itself, as the others were
+            if (alone := spoken(dialogue)) != right:
+                wrong.append([alone])
             if found != [REFUSED[sale], REFUSED[sale], right, REFUSED[sale]]:
                 wrong.append(found)
     return wrong
