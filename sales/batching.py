@@ -1,8 +1,8 @@
 """Group commit: while one call is in flight arrivals queue, and leave together when it returns.
 
-There is no timer for what somebody waits for. An idle caller is sent at once; under load batches
-grow by themselves until the round trip is paid by many (measured: a script call of 128 attempts
-costs the server a third per attempt and the client less than that).
+There is no timer. An idle caller is sent at once; under load batches grow by themselves until
+the round trip is paid by many (measured: a script call of 128 attempts costs the server a
+third per attempt and the client less than that).
 """
 
 import asyncio
@@ -23,8 +23,7 @@ class GroupCommit(Generic[Item, Result]):
 
     `send` gets the items in order of arrival and returns as many results in that order; an
     exception among them is raised to its waiter, and what `send` itself raises to every waiter of
-    that call. With `pause`, seconds, a call leaves so long after the first item of it, for what
-    nobody waits for. One instance belongs to one event loop.
+    that call. One instance belongs to one event loop.
     """
 
     def __init__(
@@ -34,13 +33,11 @@ class GroupCommit(Generic[Item, Result]):
         most: int = 128,
         in_flight: int = 2,
         waiting: int = 20_000,
-        pause: float = 0.0,
     ) -> None:
         self._send = send
         self._most = most
         self._in_flight = in_flight
         self._waiting = waiting
-        self._pause = pause
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[Item, asyncio.Future[Result] | None]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
@@ -65,13 +62,7 @@ class GroupCommit(Generic[Item, Result]):
         self._queue.append((item, future))
         if not self._woken and len(self._calls) < self._in_flight:
             # Not now but at the end of this turn of the loop: what arrives in the same turn joins.
-            self._wake()
-
-    def _wake(self) -> None:
-        self._woken = True
-        if self._pause:
-            self._loop.call_later(self._pause, self._start)
-        else:
+            self._woken = True
             self._loop.call_soon(self._start)
 
     async def drain(self) -> None:
@@ -96,10 +87,7 @@ class GroupCommit(Generic[Item, Result]):
 
     def _returned(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        if not self._pause:
-            self._start()
-        elif self._queue and not self._woken:
-            self._wake()
+        self._start()
 
     async def _call(self, batch: list[tuple[Item, asyncio.Future[Result] | None]]) -> None:
         try:

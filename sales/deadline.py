@@ -1,7 +1,7 @@
 """The gate's Redis from inside an event loop: a bounded client, and calls with a deadline."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis.asyncio
@@ -12,6 +12,7 @@ from sales.gate import GateUnreachable, connection_options, reaching
 
 CONNECTIONS = 4  # of one client; an attempt's group has at most two calls in flight
 _TICKS = 20
+_SCANNED = 1000  # entries at a time
 
 
 _serializer = HiredisRespSerializer()
@@ -58,6 +59,18 @@ async def within(seconds: float, call: Awaitable[Any]) -> Any:
     finally:
         if not task.done():
             task.cancel()
+
+
+async def whole_hash(
+    client: redis.asyncio.Redis, key: str, limited: Callable[[Awaitable[Any]], Awaitable[Any]]
+) -> dict[str, str]:
+    """A large hash in pieces, each within its own deadline, which is `limited`'s."""
+    found: dict[str, str] = {}  # a scan may show an entry twice
+    cursor = -1
+    while cursor != 0:
+        cursor, some = await limited(client.hscan(key, max(cursor, 0), count=_SCANNED))
+        found |= some
+    return found
 
 
 def look_at(future: asyncio.Future[Any]) -> None:

@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError
 
 from sales import directory
 from sales.batching import GroupCommit, QueueFull
-from sales.deadline import CONNECTIONS, connect, look_at, within
+from sales.deadline import CONNECTIONS, connect, look_at, whole_hash, within
 from sales.directory import DIRECTORY, Facts
 from sales.gate import (
     Answer,
@@ -41,8 +41,6 @@ from sales.refusals import Question, Refusals
 
 FACTS_SECONDS = 1.0  # how long a process believes the directory; the script decides all that matters
 _BREAK_SECONDS = 0.25  # after a failure, how long callers fail at once
-_READ_CLAIMS = 1000  # at a time, when the units are gone
-_MARK_SECONDS = 0.01  # nobody waits for a mark: many leave together
 
 
 class _Pool:
@@ -83,7 +81,7 @@ class Turnstile:
         self._pools: dict[str, _Pool] = {}  # by the seal: a new epoch begins anew
         # The attempts on all sales share their calls: with many sales small groups would cost the most.
         self._attempts = GroupCommit(self._claim)
-        self._marks = GroupCommit(self._mark, most=1000, in_flight=1, waiting=200_000, pause=_MARK_SECONDS)
+        self._marks = GroupCommit(self._mark, most=500, in_flight=1, waiting=200_000)
 
     async def connect(self) -> None:
         """Opens the connections that attempts will use, so that the first second of a sale does not.
@@ -220,9 +218,8 @@ class Turnstile:
             now = information["master_replid"]
             fenced = fenced or not all(loaded)
             fenced = fenced or any(facts.incarnation != now for facts in armed)
-            fenced = fenced or any(
-                epoch != str(facts.epoch) for facts, epoch in zip(armed, answers[1::2], strict=True)
-            )
+            epochs = zip(armed, answers[1::2], strict=True)
+            fenced = fenced or any(epoch != str(facts.epoch) for facts, epoch in epochs)
         if fenced or not told:
             raise Fenced("a gate that may have known the order does not stand")
         return None
@@ -268,19 +265,16 @@ class Turnstile:
             raise
         answers: dict[_Pool, Iterator[Answer | Exception]] = {}
         for (pool, among), question, reply in zip(attempts.items(), questions, replies, strict=True):
-            if isinstance(reply, Exception):
-                answers[pool] = repeat(self._refused(pool, reply))
-            else:
-                answers[pool] = iter(self._heard(pool, question, among, reply))
+            broken = isinstance(reply, Exception)
+            said = repeat(self._refused(pool, reply)) if broken else self._heard(pool, question, among, reply)
+            answers[pool] = iter(said)
         return [next(answers[pool]) for pool, _ in asked]
 
     def _refused(self, pool: _Pool, error: Exception) -> Exception:
         """What Redis' error to a script call means."""
         gone = isinstance(error, NoScriptError)
-        if not (gone or str(error).startswith("FENCED")):
-            return GateUnreachable(
-                str(error)
-            )  # READONLY, OOM, LOADING ...: it refuses to decide, and so do we
+        if not (gone or str(error).startswith("FENCED")):  # READONLY, OOM, LOADING: it decides nothing
+            return GateUnreachable(str(error))
         self._facts.pop(pool.facts.slug, None)
         self._pools.pop(pool.facts.seal, None)
         return Fenced("the sealed script is gone: Redis is another incarnation" if gone else str(error))
@@ -297,14 +291,10 @@ class Turnstile:
 
     async def _read_claims(self, pool: _Pool) -> None:
         """Off the path: who must never be refused without asking."""
-        question, cursor = pool.refusals.ask(), -1
-        found: dict[str, str] = {}  # a scan may show an entry twice
+        question = pool.refusals.ask()
         try:
-            while cursor != 0:
-                scan = self._aside.hscan(pool.keys.claims, max(cursor, 0), count=_READ_CLAIMS)
-                cursor, some = await self._within(scan)
-                found |= some
-            pool.refusals.read(question, found.values())
+            claims = await whole_hash(self._aside, pool.keys.claims, self._within)
+            pool.refusals.read(question, claims.values())
         finally:
             pool.reading = None
 

@@ -139,29 +139,3 @@ async def test_an_exception_among_the_results_is_for_its_waiter_alone() -> None:
     answers = await asyncio.gather(*(group.submit(i) for i in range(4)), return_exceptions=True)
     assert [str(answer) for answer in answers] == ["0", "1", "2", "3"]
     assert [isinstance(answer, LookupError) for answer in answers] == [False, True, False, True]
-
-
-async def test_what_nobody_waits_for_leaves_together_after_a_pause() -> None:
-    line = Line()
-    group = GroupCommit(line.send, in_flight=1, pause=0.05)
-    for number in range(3):
-        group.tell(number)
-        await asyncio.sleep(0.002)
-    assert line.calls == []
-    line.go.clear()
-    while not line.calls:
-        await asyncio.sleep(0.005)
-    group.tell(3)  # while a call is in flight: it pauses from there on
-    line.go.set()
-    while len(line.calls) < 2:
-        await asyncio.sleep(0.005)
-    assert line.calls == [[0, 1, 2], [3]]
-
-
-async def test_a_shutdown_waits_for_no_pause() -> None:
-    line = Line()
-    group = GroupCommit(line.send, pause=3600.0)
-    group.tell(1)
-    async with asyncio.timeout(10):
-        await group.drain()
-    assert line.calls == [[1]]
