@@ -15,7 +15,7 @@ from sales import arming
 from sales.gate import connect
 from sales.models import Sale
 from sales.problems import BY_SLUG
-from tests.running_site import Site, eventually
+from tests.running_site import Site
 from waitingroom.admission import admit
 
 
