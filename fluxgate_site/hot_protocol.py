@@ -10,11 +10,9 @@ import asyncio
 import types
 from typing import Any
 
-from fluxgate_site.hot_shape import Shape, shape_of
 from fluxgate_site.protocol import Protocol
 
 BODY_BYTES = 4096
-MOST_MISSES = 3  # then a connection has clients of several shapes, as behind a proxy
 
 
 class _Nobody:
@@ -44,26 +42,10 @@ class HotProtocol(Protocol):
         self._found: tuple[Any, dict[bytes, bytes]] | None = None  # a request whose body is awaited
         self._body: list[bytes] = []
         self._quiet_since: float | None = None  # on the loop's clock; None: a request is under way
-        self._between = True  # the parser stands between two messages
-        self._messages = 0  # that the bytes being parsed have begun
-        self._parsed: tuple[Any, dict[bytes, bytes], bytes] | None = None  # the hot request in them
-        self._shape: Shape | None = None  # of the last bytes, if they were one hot request and no more
-        self._misses = 0
         self._stock = bool(self.root_path or self.access_log or self.limit_concurrency)
 
     def data_received(self, data: bytes) -> None:
-        if self._shape is not None:
-            fields = self._shape.fields_of(data)
-            if fields is not None and self._is_free():
-                self._unset_keepalive_if_required()
-                self._answer(self._shape.route, fields, self._shape.body, keep_alive=not self.last)
-                return
-            self._misses += fields is None
-        between, self._messages, self._parsed, self._shape = self._between, 0, None, None
         super().data_received(data)
-        alone = between and self._between and self._messages == 1
-        if self._parsed is not None and alone and self._misses < MOST_MISSES:
-            self._shape = shape_of(data, *self._parsed)
         if self._found is not None:  # the rest of its body is still on its way
             body, self._found = self._body, None
             if not self.transport.is_closing():
@@ -110,14 +92,13 @@ class HotProtocol(Protocol):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self._between = False
-        self._messages += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self._is_free():
+        cycle = self.cycle
+        if (cycle is None or cycle.response_complete) and not (self._stock or self.flow.write_paused):
             route = self.door.route(self.parser.get_method(), self.url)
             if route is not None:
                 fields = dict(self.headers)
@@ -125,11 +106,6 @@ class HotProtocol(Protocol):
                     self._found, self._body = (route, fields), []
                     return
         self._go_the_stock_way()
-
-    def _is_free(self) -> bool:
-        """Nothing is under way that an answer would have to wait for."""
-        idle = self.cycle is None or self.cycle.response_complete
-        return idle and not (self._stock or self.flow.write_paused)
 
     def _is_of_today(self, fields: dict[bytes, bytes]) -> bool:
         """HTTP/1.1: the only version that keeps a connection without being told to."""
@@ -144,18 +120,12 @@ class HotProtocol(Protocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._between = True
         if self._found is None:
             super().on_message_complete()
             return
         (route, fields), self._found = self._found, None
         body = b"".join(self._body)
-        kept = self.parser.should_keep_alive()
-        if kept:
-            self._parsed = route, fields, body
-        self._answer(route, fields, body, keep_alive=kept and not self.last)
-
-    def _answer(self, route: Any, fields: dict[bytes, bytes], body: bytes, *, keep_alive: bool) -> None:
+        keep_alive = self.parser.should_keep_alive() and not self.last
         if (
             keep_alive
             and route.method == "POST"
@@ -177,7 +147,7 @@ class HotProtocol(Protocol):
             "path": route.path,
             "raw_path": self.url,
             "query_string": b"",
-            "headers": list(fields.items()),
+            "headers": self.headers,
             "state": self.app_state,
         }
         answering = self.door.start(route, scope, fields, body)

@@ -19,6 +19,7 @@ from sales.gate import (
     Answer,
     Attempt,
     Fenced,
+    GateUnreachable,
     Verdict,
     image,
     mark_queued,
@@ -194,6 +195,45 @@ async def test_one_key_in_one_batch_is_one_claim(booth: Callable[..., Booth], ga
     standing = image(gate, stand.sale.id)
     assert standing is not None
     assert standing.held == 1
+
+
+async def test_sales_that_share_a_call_get_their_own_answers(
+    turnstile: Turnstile, open_sale: Callable[..., Sale], gate: redis.Redis
+) -> None:
+    """Interleaved in one round trip: one sells, one is sold out, one is fenced."""
+    sells, empty, fenced = (Booth(turnstile, open_sale(allotment=units)) for units in (50, 1, 50))
+    assert await empty.verdict("first") is Verdict.CLAIMED
+    all_facts = [await each.facts() for each in (sells, empty, fenced)]
+    gate.hset(pool_keys(fenced.sale.id).gate, "epoch", 1)
+    attempts = [Attempt(str(uuid4()), f"buyer-{number}", 1) for number in range(30)]
+    asked = [turnstile.attempt(facts, attempt) for attempt in attempts for facts in all_facts]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [getattr(answer, "verdict", "") for answer in answers[0::3]] == [Verdict.CLAIMED] * 30
+    assert [getattr(answer, "verdict", "") for answer in answers[1::3]] == [Verdict.SOLD_OUT] * 30
+    assert [type(answer) for answer in answers[2::3]] == [Fenced] * 30
+    claims = gate.hgetall(pool_keys(sells.sale.id).claims)
+    assert {key: value.rsplit(":", 1)[1] for key, value in claims.items()} == {
+        attempt.order_id: attempt.customer for attempt in attempts
+    }
+
+
+async def test_the_reply_to_a_call_that_was_given_up_is_nobodys(
+    turnstile: Turnstile, open_sale: Callable[..., Sale], gate: redis.Redis
+) -> None:
+    sells, empty = (Booth(turnstile, open_sale(allotment=units)) for units in (50, 1))
+    assert await empty.verdict("first") is Verdict.CLAIMED
+    facts = [await each.facts() for each in (sells, empty)]
+    gate.client_pause(600)
+    asked = [turnstile.attempt(each, Attempt(str(uuid4()), "late", 1)) for each in facts]
+    late = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(answer) for answer in late] == [GateUnreachable] * 2
+    await asyncio.sleep(0.7)  # the replies have come by now
+    for number in range(8):  # through every connection of the pool
+        asked = [
+            turnstile.attempt(each, Attempt(str(uuid4()), f"buyer-{number}", 1)) for each in reversed(facts)
+        ]
+        found = [answer.verdict for answer in await asyncio.gather(*asked)]
+        assert found == [Verdict.SOLD_OUT, Verdict.CLAIMED]
 
 
 async def test_refusals_store_nothing(booth: Callable[..., Booth], gate: redis.Redis) -> None:
