@@ -24,11 +24,11 @@ from fluxgate_site.doors import Doors  # noqa: E402
 from fluxgate_site.hot_door import HotDoor  # noqa: E402
 from fluxgate_site.shop_door import ShopDoor  # noqa: E402
 from fluxgate_site.stock_door import StockDoor  # noqa: E402
-from orders.identity import Identity  # noqa: E402
 from orders.log import Acknowledgements, KafkaLog  # noqa: E402
 from orders.status import Standings  # noqa: E402
 from sales.api import Snapshots  # noqa: E402
 from sales.database import Database  # noqa: E402
+from sales.identity import Identity  # noqa: E402
 from sales.turnstile import Turnstile  # noqa: E402
 
 logger = structlog.get_logger(__name__)

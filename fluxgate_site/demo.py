@@ -7,7 +7,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from orders.identity import mint
+from sales.identity import mint
 
 _COOKIE = "fluxgate-demo-buyer"
 

@@ -11,17 +11,16 @@ from uuid import UUID
 import msgspec
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
-from ninja.security import HttpBearer
 
 from orders import idempotency, metrics
 from orders.cancelling import cancel
 from orders.claims import order_id as make_order_id
-from orders.identity import Identity, InvalidToken
 from orders.log import Acknowledgements, LogUnavailable
 from orders.placing import Placed, place
 from orders.quick import quick
 from orders.schemas import LINKS, PLACING_HEADERS, OrderAccepted, OrderRequest, OrderStatus
 from orders.status import Standing, Standings
+from sales.buyers import Buyer, customer_of
 from sales.database import DatabaseAway
 from sales.directory import Facts
 from sales.gate import Attempt, Fenced, GateUnreachable, Verdict, from_ms
@@ -37,24 +36,11 @@ _TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _POLL_SECONDS = {"held": 2, "queued": 1}
 
 
-class Buyer(HttpBearer):
-    """Row 1 of the decision table. `request.auth` is the customer."""
-
-    async def __call__(self, request: HttpRequest) -> Any:
-        return self.check(request)  # async, because ninja sends synchronous ones through a thread
-
-    def check(self, request: HttpRequest) -> str:
-        return _customer(request)
-
-    def authenticate(self, request: HttpRequest, token: str) -> Any:
-        raise NotImplementedError  # HttpBearer wants one; `check` does it all
-
-
 class BuyerWithKey(Buyer):
     """Rows 1 and 2: they are decided before the body is looked at, and so is this."""
 
     def check(self, request: HttpRequest) -> str:
-        customer = _customer(request)
+        customer = customer_of(request)
         header = request.headers.get("Idempotency-Key")
         if header is None:
             raise Problem("idempotency-key-missing")
@@ -67,18 +53,6 @@ class BuyerWithKey(Buyer):
         if request.content_type != "application/json":
             raise Problem("unsupported-media-type")
         return customer
-
-
-def _customer(request: HttpRequest) -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        raise _unauthorized("")
-    identity: Identity = request.scope["state"]["identity"]  # type: ignore[attr-defined]
-    try:
-        return identity.customer(token)
-    except InvalidToken as error:
-        raise _unauthorized(f"The token was not accepted: {error}.") from None
 
 
 @router.post(
@@ -185,10 +159,6 @@ def _state(request: HttpRequest) -> dict[str, Any]:
 def _times(request: HttpRequest, name: bytes) -> int:
     """How often the request carries this header; the name in lower case."""
     return [each for each, _ in request.scope["headers"]].count(name)  # type: ignore[attr-defined]
-
-
-def _unauthorized(detail: str) -> Problem:
-    return Problem("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _is_admitted(request: HttpRequest, sale: str, customer: str) -> bool:

@@ -12,7 +12,7 @@ import time
 from typing import Any, NamedTuple
 
 from orders import metrics
-from orders.identity import Identity
+from sales.identity import Identity
 from sales.refusals import Refusals
 from sales.reply import Reply
 from waitingroom import admission

@@ -18,9 +18,9 @@ import requests
 from django.conf import settings
 from django.utils import timezone
 
-from orders.identity import mint
 from orders.models import Order
 from sales import arming, topic
+from sales.identity import mint
 from sales.models import Product, Sale
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -25,10 +25,10 @@ from management.demo.site import Site
 from management.demo.staying import stay
 from management.demo.table import render
 from management.demo.watching import records_fulfilled
-from orders.identity import mint
 from orders.models import Order, OrderState
 from orders.reconciliation import read
 from sales import gate, topic
+from sales.identity import mint
 from sales.models import Sale
 
 _ANSWER_SECONDS = 20.0  # after which a buyer gives a request up, and repeats it

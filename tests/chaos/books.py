@@ -117,7 +117,7 @@ def lost(books: Books, seen: History) -> list[Attempt]:
 
 def unlike_status(url: str, books: Books, attempts: Iterable[Attempt], most: int = 60) -> list[str]:
     """Orders for which the status endpoint says something else than the row. A sample, evenly spread."""
-    from orders.identity import mint
+    from sales.identity import mint
 
     chosen = [attempt for attempt in attempts if attempt.order_ids]
     lines = []

@@ -49,7 +49,7 @@ class Buyers:
     """Opened by `Buyers(...)`, which starts at rate 0; closed by `close()`. For use from the row's thread."""
 
     def __init__(self, loop: Loop, port: int, slug: str, most_units: int, patience: float) -> None:
-        from orders.identity import mint
+        from sales.identity import mint
 
         # Longer than the hour by which a shop's clock may be wrong.
         self._mint = partial(mint, lifetime=timedelta(hours=3))

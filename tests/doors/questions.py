@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from orders.claims import order_id
-from orders.identity import mint
+from sales.identity import mint
 from tests.site.hostile import GOOD, Header, Stage, get, order
 
 KEY = "k-1"  # of every order that names no other: each question has a customer of its own

@@ -10,9 +10,9 @@ import pytest
 import requests
 from django.conf import settings
 
-from orders.identity import mint
 from sales import arming
 from sales.gate import connect
+from sales.identity import mint
 from sales.models import Sale
 from sales.problems import BY_SLUG
 from tests.running_site import Site

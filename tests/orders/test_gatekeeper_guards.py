@@ -15,7 +15,6 @@ from fluxgate_site.shop_door import ShopDoor
 from orders import claims, epochs, gatekeeper
 from orders.closing import finish_closing
 from orders.gatekeeper import Gatekeeper
-from orders.identity import Identity, mint
 from orders.log import Acknowledgements
 from orders.models import Order, OrderState
 from orders.placing import place
@@ -25,6 +24,7 @@ from sales import gate as gate_module
 from sales.database import Database
 from sales.fence import Arming
 from sales.gate import Attempt, ClaimLetter, Fenced, Image, Verdict, pool_keys
+from sales.identity import Identity, mint
 from sales.models import Sale, SaleEvent
 from sales.turnstile import Turnstile
 from tests.orders.records import cancel_of, take

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from orders import idempotency
 from orders.api import _traceparent
 from orders.claims import order_id
-from orders.identity import Identity, InvalidToken, mint
+from sales.identity import Identity, InvalidToken, mint
 from waitingroom import admission, shedding
 
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
-from orders.identity import mint
+from sales.identity import mint
 
 CLOSED = 0
 DEADLINE = 20.0  # seconds for a whole exchange; a site that needs more of them hangs

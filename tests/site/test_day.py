@@ -12,10 +12,10 @@ import psycopg
 import pytest
 import requests
 
-from orders.identity import mint
 from orders.models import Order, ParkedRecord
 from sales import arming
 from sales.gate import connect, image
+from sales.identity import mint
 from sales.models import Sale
 from tests.running_site import Site, eventually
 

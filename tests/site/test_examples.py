@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orders.identity import mint
+from sales.identity import mint
 from sales.models import Sale
 from tests.running_site import Site
 

@@ -1,6 +1,6 @@
 """Tokens that prove nothing: 401 and one clear problem each, at every call that asks who is there.
 
-Each guard of orders/identity.py has its twin: with the guard removed, a token of the corpus gets in.
+Each guard of sales/identity.py has its twin: with the guard removed, a token of the corpus gets in.
 """
 
 import json
@@ -11,8 +11,8 @@ import jwt
 import pytest
 import requests
 
-from orders import identity
-from orders.identity import Identity, InvalidToken
+from sales import identity
+from sales.identity import Identity, InvalidToken
 from sales.models import Sale
 from tests.running_site import Site, Web
 from tests.site.hostile_tokens import KID, REFUSED, SHOP, token

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from orders.identity import mint
 from sales import arming
 from sales.gate import connect, pool_keys
+from sales.identity import mint
 from sales.models import Sale
 from tests.running_site import Site, eventually
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from orders.identity import mint
+from sales.identity import mint
 from waitingroom.admission import admit
 
 
