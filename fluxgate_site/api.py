@@ -14,6 +14,7 @@ from fluxgate_site.bodies import StrictParser
 from orders.api import router as orders
 from sales.api import router as sales
 from sales.problems import CONTENT_TYPE, Problem
+from waitingroom.api import router as waitingroom
 
 logger = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ api = Api(
     parser=StrictParser(),
 )
 api.add_router("", sales)
+api.add_router("", waitingroom)
 api.add_router("", orders)
 
 

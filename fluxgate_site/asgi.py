@@ -30,6 +30,8 @@ from sales.api import Snapshots  # noqa: E402
 from sales.database import Database  # noqa: E402
 from sales.identity import Identity  # noqa: E402
 from sales.turnstile import Turnstile  # noqa: E402
+from waitingroom.draws import Draws  # noqa: E402
+from waitingroom.lines import Lines  # noqa: E402
 
 logger = structlog.get_logger(__name__)
 
@@ -63,6 +65,7 @@ class Application:
             _refuse_wrong_settings()
             turnstile, log = Turnstile(), await asyncio.to_thread(KafkaLog)
             await turnstile.connect()
+            lines = Lines()
             database = Database()
         except Exception as error:
             logger.exception("the web process cannot start")
@@ -74,6 +77,8 @@ class Application:
             standings=Standings(turnstile, database),
             identity=Identity(),
             snapshots=Snapshots(turnstile, database),
+            lines=lines,
+            draws=Draws(database),
         )
         # What is loaded now stays: collecting it again and again cost a fifth of the process's time.
         gc.collect()
@@ -85,6 +90,7 @@ class Application:
         await asyncio.to_thread(log.close)
         await asyncio.sleep(0)  # the last reports reach the loop
         await turnstile.close()
+        await lines.close()
         database.close()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -208,6 +208,7 @@ UNFOLD = {
                     "Sales",
                     (
                         ("Sale windows", "timer", "sales_sale"),
+                        ("Waiting rooms", "chair", "waitingroom_room"),
                         ("Products", "inventory_2", "sales_product"),
                         ("Events", "history", "sales_saleevent"),
                     ),

@@ -91,7 +91,7 @@ class Sale(models.Model):
     admission_required = models.BooleanField(
         "waiting room is on",
         default=False,
-        help_text="Only buyers with an admission reach the units. So far the shop itself must issue them.",
+        help_text="Buyers stand in line, and reach the units when their turn has come.",
     )
     state = models.CharField(max_length=16, choices=SaleState, default=SaleState.DRAFT, editable=False)
     epoch = models.BigIntegerField(default=0, editable=False, help_text="Of the last arming.")

@@ -122,6 +122,12 @@ CATALOGUE = [
         "The waiting room is on, and this buyer has no live admission. `room_url` is its address.",
     ),
     ProblemType(
+        "no-waiting-room",
+        409,
+        "This sale has no waiting room",
+        "Nobody waits in line for it, or not yet. Place the order at once.",
+    ),
+    ProblemType(
         "too-busy",
         429,
         "More traffic than the sale admits",

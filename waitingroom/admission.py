@@ -17,8 +17,8 @@ class AdmissionInvalid(Exception):
 
 
 def admit(sale: str, customer: str, *, until: float) -> str:
-    """An admission to the sale of this key that lives until this Unix time, in seconds."""
-    return signing.dumps([sale, customer, int(until)], salt=_SALT)
+    """An admission to the sale of this key that lives until this Unix time (s) on the web servers' clock."""
+    return signing.dumps([sale, customer, round(until, 3)], salt=_SALT)
 
 
 def is_live(admission: str, sale: str, customer: str) -> bool:

@@ -16,6 +16,7 @@ from orders.log import KafkaLog
 from orders.sweeper import Sweeper
 from sales import gate
 from sales.topic import TopicUnavailable, check_topic
+from waitingroom.keeping import Keeper
 
 TURN_SECONDS = 0.1
 STANDBY_SECONDS = 1.0
@@ -43,7 +44,7 @@ class Command(BaseCommand):
     def _run(self, stop: threading.Event) -> None:
         client, log, leadership = gate.connect(), KafkaLog(), Leadership()
         gatekeeper, sweeper = Gatekeeper(client, log), Sweeper(client, log)
-        balance = BalanceMetrics(client)
+        balance, keeper = BalanceMetrics(client), Keeper(client)
         leads = False
         try:
             while not stop.is_set():
@@ -53,6 +54,7 @@ class Command(BaseCommand):
                 if leads:
                     gatekeeper.step()
                     sweeper.step()
+                    keeper.step()
                     finish_closing(client)
                     balance.step()
                 elif led:

@@ -1,0 +1,81 @@
+"""The waiting room in the admin: pace, length of a turn, and what everybody in line is told."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db import transaction
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.decorators import display
+
+from sales.admin.events import record_draft
+from sales.gate import from_ms
+from sales.models import Sale, SaleEvent
+from waitingroom.models import Pace, Room
+
+SETTINGS = ("turn_rate", "turn_seconds", "message")
+
+
+class Paces(TabularInline):
+    """Why the line went faster or slower: the newest first."""
+
+    model = Pace
+    ordering = ("-ordinal",)
+    fields = readonly_fields = ("since", "from_number", "rate", "reason")
+    extra = max_num = 0
+    can_delete = False
+    per_page = 20
+    verbose_name_plural = "pace of the line"
+
+    @display(description="Since (UTC)")
+    def since(self, pace: Pace) -> str:
+        return f"{from_ms(pace.from_time):%Y-%m-%d %H:%M:%S}"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Room)
+class RoomAdmin(ModelAdmin):
+    list_display = ("sale", "turn_rate", "turn_seconds", "message", "entered")
+    list_filter = (("sale", AutocompleteSelectFilter),)
+    list_filter_submit = True
+    list_select_related = ("sale",)
+    search_fields = ("sale__slug", "sale__name")
+    autocomplete_fields = ("sale",)
+    fields = ("sale", *SETTINGS, "commitment", "entered", "digest")
+    readonly_fields = ("commitment", "entered", "digest")
+    inlines = (Paces,)
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).defer("entries")  # megabytes
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Room | None = None) -> Any:
+        return self.readonly_fields if obj is None else ("sale", *self.readonly_fields)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Room, form: Any, change: bool) -> None:
+        """Only what the form has: the draw may be frozen between the reading of the page and its saving."""
+        after = {name: form.cleaned_data[name] for name in form.changed_data if name in SETTINGS}
+        before = {name: form.initial.get(name) for name in after}
+        with transaction.atomic():
+            if change:
+                obj.save(update_fields=list(after))
+            else:
+                super().save_model(request, obj, form, change)
+            if after:
+                self._record(obj.sale, request.user.get_username(), {"before": before, "after": after})
+
+    @staticmethod
+    def _record(sale: Sale, actor: str, detail: dict[str, Any]) -> None:
+        if sale.is_draft:
+            record_draft(sale, "waiting_room", actor, detail)
+        else:
+            SaleEvent.objects.create(sale=sale, actor=actor, action="waiting_room", detail=detail)

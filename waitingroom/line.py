@@ -1,0 +1,83 @@
+"""The running image of a line in the gate's Redis: its keys, what is published of it, and its one script.
+
+PostgreSQL has the same but for the tickets, so a line that was lost is published anew
+(waitingroom/keeping.py); whoever shows a signed ticket then keeps the number.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from waitingroom import draw
+from waitingroom.schedule import Segment
+
+_LUA = Path(__file__).parent / "lua"
+
+
+class LineKeys(NamedTuple):
+    """In the order in which join.lua names them. They share the hash tag of the sale's first pool."""
+
+    line: str
+    tickets: str
+
+
+def line_keys(sale_id: UUID) -> LineKeys:
+    tag = f"fluxgate:{{{sale_id}:0}}"
+    return LineKeys(f"{tag}:line", f"{tag}:tickets")
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """The draw as it is published. `entries` and what follows are None until they are frozen."""
+
+    commitment: str
+    entries: int | None = None
+    digest: str | None = None
+    secret: str | None = None
+    seed: str | None = None
+    beacon: str = ""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What everybody may know of a line, but for `salt` (hex), which only the web processes see."""
+
+    salt: str
+    opens_at: int
+    closes_at: int
+    turn_seconds: int
+    segments: tuple[Segment, ...]
+    message: str
+    draw: Drawn
+
+    def tag(self, customer: str) -> str:
+        """How the customer is listed."""
+        return draw.tag(bytes.fromhex(self.salt), customer)
+
+    def place(self, number: int, entries: int | None) -> int | None:
+        """Where a number stands in line; None for one that is in the draw until that is made.
+
+        `entries` is what the script says of the draw, which is ahead of what is published.
+        """
+        if entries is None:
+            return None
+        if number >= entries:
+            return number
+        if self.draw.seed is None or self.draw.entries is None or number >= self.draw.entries:
+            return None
+        return draw.place(bytes.fromhex(self.draw.seed), number, self.draw.entries)
+
+
+@lru_cache(maxsize=1024)
+def decode(image: str) -> Line:
+    """Web processes read the same image every second."""
+    return msgspec.json.decode(image, type=Line)
+
+
+def encode(line: Line) -> str:
+    return msgspec.json.encode(line).decode()
+
+
+def join_script() -> str:
+    return (_LUA / "join.lua").read_text()

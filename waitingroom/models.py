@@ -1,0 +1,81 @@
+"""The waiting room of a sale: what the operator sets, the draw, and every change of the line's pace."""
+
+import secrets
+from functools import partial
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from sales.models import Sale
+from waitingroom import draw
+
+
+class Room(models.Model):
+    """One per sale with the waiting room on; the keeper makes it when the sale is armed.
+
+    `turn_rate` is turns per second, `turn_seconds` how long a turn lasts. `secret` and
+    what follows belong to the draw (waitingroom/draw.py): the list of entries, their number, its digest.
+    """
+
+    sale = models.OneToOneField(Sale, on_delete=models.CASCADE, primary_key=True, related_name="room")
+    turn_rate = models.PositiveIntegerField(
+        default=50,
+        validators=[MaxValueValidator(100_000)],
+        help_text="Turns per second. With 0 the line stands still.",
+    )
+    turn_seconds = models.PositiveIntegerField(
+        default=120,
+        validators=[MinValueValidator(10), MaxValueValidator(3600)],
+        help_text="How long a turn lasts. Who misses it goes to the end of the line.",
+    )
+    message = models.CharField(
+        max_length=280,
+        blank=True,
+        help_text="Said to everybody in line, as plain text. Pages near the turn ask every few seconds.",
+    )
+    secret = models.BinaryField(default=partial(secrets.token_bytes, 32), editable=False)
+    salt = models.BinaryField(default=partial(secrets.token_bytes, 16), editable=False)
+    entries = models.TextField(blank=True, editable=False)
+    entered = models.PositiveIntegerField(null=True, editable=False)
+    digest = models.CharField(max_length=64, blank=True, editable=False)
+    frozen_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = "waiting room"
+        constraints = [
+            models.CheckConstraint(condition=models.Q(turn_seconds__gt=0), name="room_turns_last"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Waiting room of {self.sale}"
+
+    @property
+    def commitment(self) -> str:
+        return draw.commitment(bytes(self.secret))
+
+
+class Pace(models.Model):
+    """One segment of a line's schedule, and why it began. Append-only, by a trigger.
+
+    `from_time` is Unix ms on the gate's clock.
+    """
+
+    room = models.ForeignKey(Room, on_delete=models.PROTECT, related_name="paces")
+    ordinal = models.PositiveIntegerField()
+    from_time = models.BigIntegerField()
+    from_number = models.FloatField()
+    rate = models.FloatField()
+    reason = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["room", "ordinal"]
+        constraints = [
+            # Of two keepers at once only one writes the next segment.
+            models.UniqueConstraint(fields=["room", "ordinal"], name="pace_once"),
+            models.CheckConstraint(
+                condition=models.Q(rate__gte=0, from_number__gte=0), name="pace_not_backwards"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rate:g} turns per second from number {self.from_number:g}: {self.reason}"

@@ -1,0 +1,23 @@
+"""Tickets: a number in the line of a sale, signed for one customer.
+
+Redis knows the number of every customer, so a reload, a lost cookie or another device finds the same
+place. The signature is for the day on which Redis has lost it: who shows the ticket keeps the place.
+"""
+
+from django.core import signing
+
+_SALT = "fluxgate.waitingroom.ticket"
+
+
+def sign(sale: str, customer: str, number: int) -> str:
+    """`sale` is the sale's key."""
+    return signing.dumps([sale, customer, number], salt=_SALT)
+
+
+def number_of(ticket: str, sale: str, customer: str) -> int | None:
+    """The number of a ticket that was made out for this sale and customer, else None."""
+    try:
+        made_for, holder, number = signing.loads(ticket, salt=_SALT)
+    except (signing.BadSignature, ValueError, TypeError):
+        return None
+    return int(number) if (made_for, holder) == (sale, customer) else None
