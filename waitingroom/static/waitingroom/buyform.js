@@ -8,16 +8,21 @@ const LEAVING_KINDS = {
   "not-open": (slug) => countdownPage(slug),
 };
 
+/** Refusals that a fresh admission may heal. */
+const OUT_OF_TURN = ["admission-required", "admission-invalid"];
+
 /**
- * Wire the form [data-buy] inside `place`. `sale()` gives the sale's facts as last known.
- * Returns {allow(open): whether buying makes sense now}.
+ * Wire the form [data-buy] inside `place`. `sale()` gives the sale's facts as last known. In the waiting room,
+ * `turn` is {admission(): the proof that it is the buyer's turn, refused(): it was not accepted}.
+ * Returns {allow(open): whether buying makes sense now, isTrying(), abandon(): stop trying, without a word}.
  */
-export function wireBuyForm(place, clock, sale) {
+export function wireBuyForm(place, clock, sale, turn = null) {
   const form = find("buy", place);
   const field = form.elements.quantity;
   const button = find("buy-button", form);
   let trying = null; // the AbortController of the one attempt under way
   let open = false;
+  let abandoned = false;
 
   const limit = () => Math.max(1, sale().limit_per_customer);
   const quantity = () => Math.min(limit(), Math.max(1, Math.trunc(Number(field.value)) || 1));
@@ -59,6 +64,7 @@ export function wireBuyForm(place, clock, sale) {
     const { slug } = sale();
     const wanted = quantity();
     trying = controller;
+    abandoned = false;
     wishFor(slug, wanted);
     draw();
     say("");
@@ -66,15 +72,24 @@ export function wireBuyForm(place, clock, sale) {
     const onWait = (outcome, ms) => {
       nextTryAt = performance.now() + ms;
       show("stop", true, place);
-      say(`${outcome.text} We keep trying by ourselves.`, { problem: outcome.problem || "offline" });
+      const why = outcome.text ?? "More people want this right now than the door lets through.";
+      say(`${why} We keep trying by ourselves.`, { problem: outcome.problem || "offline" });
     };
     // The seconds tick on the button, which is no live region: a screen reader hears the reason once.
     const ticker = setInterval(() => {
       const left = Math.ceil((nextTryAt - performance.now()) / 1000);
       write("buy-words", left > 0 ? `Trying again in ${left} s` : "Asking the shop…", button);
     }, 250);
-    const outcome = await pursue({ slug, quantity: wanted, clock, signal: controller.signal, onWait });
+    const admission = turn?.admission() ?? null;
+    const outcome = await pursue({ slug, quantity: wanted, clock, signal: controller.signal, onWait, patient: turn !== null, admission });
     clearInterval(ticker);
+    if (turn && OUT_OF_TURN.includes(outcome?.problem)) {
+      trying = null;
+      draw();
+      say("");
+      turn.refused();
+      return;
+    }
     const target = outcome && LEAVING_KINDS[outcome.kind]?.(slug, wanted, outcome);
     if (target) {
       // Stays locked: until the next page is there, another press must not start another order.
@@ -83,7 +98,7 @@ export function wireBuyForm(place, clock, sale) {
     }
     trying = null;
     draw();
-    if (outcome === null) say("Stopped.");
+    if (outcome === null) say(abandoned ? "" : "Stopped.");
     else if (outcome.orderId) say(`${outcome.heading}. ${outcome.text}`, { link: orderPage(outcome.orderId, slug), linkWords: "See your order", problem: outcome.problem });
     else say(`${outcome.heading}. ${outcome.text}`, { problem: outcome.problem || "refused" });
   }
@@ -123,5 +138,10 @@ export function wireBuyForm(place, clock, sale) {
       if (trying === null) draw();
     },
     redraw: () => trying === null && draw(),
+    isTrying: () => trying !== null,
+    abandon() {
+      abandoned = true;
+      trying?.abort();
+    },
   };
 }

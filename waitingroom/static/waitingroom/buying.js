@@ -156,12 +156,34 @@ function outcomeOf({ status, body, retryAfter }) {
   return over([NOT_ACCEPTED, String(body.detail || body.title || `It answered with ${status}.`)]);
 }
 
+/**
+ * Take the buyer's ticket to the line before a sale, or show it again: there is one per customer and sale.
+ * The signed ticket is kept here as well, so that it outlives what the shop remembers.
+ * Returns {ticket} or {problem, status, retryAfter}.
+ */
+export async function takeTicket(slug) {
+  const name = `fluxgate.ticket.${slug}`;
+  const kept = storage.getItem(name);
+  const { status, body, retryAfter } = await askAsBuyer(`/api/v1/sales/${encodeURIComponent(slug)}/tickets`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(kept ? { ticket: kept } : {}),
+  });
+  if (status === 200 && typeof body.ticket === "string") {
+    storage.setItem(name, body.ticket);
+    return { ticket: body };
+  }
+  // A kept ticket that is refused as such (another customer's, an old key's) must not be in the way of a new one.
+  if ([400, 403, 422].includes(status)) storage.removeItem(name);
+  return { problem: problemOf(body), status, retryAfter };
+}
+
 /** Send the order once, under the key of its wish. */
-async function placeOrder(slug, quantity, key) {
+async function placeOrder(slug, quantity, key, admission) {
   return outcomeOf(
     await askAsBuyer(`/api/v1/sales/${encodeURIComponent(slug)}/orders`, {
       method: "POST",
-      headers: { "Content-Type": "application/json", "Idempotency-Key": key },
+      headers: { "Content-Type": "application/json", "Idempotency-Key": key, ...(admission && { "Fluxgate-Admission": admission }) },
       body: JSON.stringify({ quantity }),
     }),
   );
@@ -169,14 +191,15 @@ async function placeOrder(slug, quantity, key) {
 
 /**
  * Try to buy until the answer is one that waiting does not change. `patient`: also wait while the shop is
- * busy. Before each wait, onWait(outcome, ms). Returns the last outcome, or null when `signal` aborted.
+ * busy. `admission`: the proof that the buyer's turn has come; without its being accepted waiting is no use.
+ * Before each wait, onWait(outcome, ms). Returns the last outcome, or null when `signal` aborted.
  */
-export async function pursue({ slug, quantity, clock, signal, onWait, patient = false }) {
+export async function pursue({ slug, quantity, clock, signal, onWait, patient = false, admission = null }) {
   for (let attempt = 0; ; attempt += 1) {
     const wish = readWish(slug, quantity) ?? wishFor(slug, quantity);
     // Written before the request leaves: a reload in the middle must find that its answer never came.
     keepWish(slug, quantity, { ...wish, touched: Date.now(), unsure: true });
-    const outcome = await placeOrder(slug, quantity, wish.key);
+    const outcome = await placeOrder(slug, quantity, wish.key, admission);
     if (outcome.kind === "accepted" || (outcome.kind === "over" && outcome.final)) {
       forgetWish(slug, quantity);
       return outcome;
@@ -186,7 +209,9 @@ export async function pursue({ slug, quantity, clock, signal, onWait, patient = 
     if (signal.aborted) return null;
     const untilOpen = outcome.kind === "not-open" ? outcome.opensAt - clock.now() : 0;
     const onTheSpot = outcome.kind === "not-open" && untilOpen < NEARLY_OPEN_MS;
-    if (outcome.kind !== "again" && !(patient && outcome.kind === "busy") && !onTheSpot) return outcome;
+    const outOfTurn = admission !== null && outcome.problem === "admission-required";
+    const worthWaiting = outcome.kind === "again" || onTheSpot || (patient && outcome.kind === "busy" && !outOfTurn);
+    if (!worthWaiting) return outcome;
     // opens_at is more exact than Retry-After; the jitter keeps the crowd from arriving in one millisecond.
     const ms = untilOpen > 0 ? untilOpen + 1000 * Math.random() : delayMs(attempt, outcome.retryAfter);
     onWait(outcome, ms);

@@ -146,6 +146,14 @@ export async function readSale(slug, clock) {
   return { status: 200, sale: answer.body };
 }
 
+/** The line before one sale: {status, line}, `line` null unless the status is 200. The clock learns from the answer. */
+export async function readLine(slug, clock) {
+  const answer = await ask(`/api/v1/sales/${encodeURIComponent(slug)}/line`);
+  if (answer.status !== 200) return { status: answer.status, line: null };
+  clock.sync(answer.body.server_time, answer.receivedAt);
+  return { status: 200, line: answer.body };
+}
+
 /**
  * How long to wait (ms) before try number `attempt` + 1: from 1 s, growing to 10 s, never before the
  * server's Retry-After, and never the same for two people.
