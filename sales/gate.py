@@ -285,6 +285,13 @@ def epoch(client: redis.Redis, sale_id: UUID, pool: int = 0) -> int:
     return int(known or 0)
 
 
+def require_admission(client: redis.Redis, sale_id: UUID, required: bool, pool: int = 0) -> bool:
+    """Whether buyers need an admission from now on. True: that is new. Raises GateUnreachable."""
+    with reaching():
+        reply = client.eval(script("admission"), 1, pool_keys(sale_id, pool).gate, str(int(required)))
+    return reply == "changed"
+
+
 def image(client: redis.Redis, sale_id: UUID, pool: int = 0) -> Image | None:
     """The running image of a pool, or None when the gate holds none. Raises GateUnreachable."""
     with reaching():

@@ -14,7 +14,7 @@ from sales.gate import from_ms
 from sales.models import Sale, SaleEvent
 from waitingroom.models import Pace, Room
 
-SETTINGS = ("turn_rate", "turn_seconds", "message")
+SETTINGS = ("turn_rate", "turn_seconds", "steers", "least_rate", "most_rate", "passes", "message")
 
 
 class Paces(TabularInline):
@@ -41,7 +41,7 @@ class Paces(TabularInline):
 
 @admin.register(Room)
 class RoomAdmin(ModelAdmin):
-    list_display = ("sale", "turn_rate", "turn_seconds", "message", "entered")
+    list_display = ("sale", "turn_rate", "steers", "passes", "turn_seconds", "message", "entered")
     list_filter = (("sale", AutocompleteSelectFilter),)
     list_filter_submit = True
     list_select_related = ("sale",)

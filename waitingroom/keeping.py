@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import redis
 import structlog
@@ -17,12 +18,13 @@ from django.db.models import Q
 from django.utils import timezone
 
 from sales.directory import GATED
-from sales.gate import GateUnreachable, Image, image, reaching, to_ms
+from sales.gate import GateUnreachable, Image, image, reaching, require_admission, to_ms
 from sales.models import Sale, SaleState
 from waitingroom import draw
 from waitingroom.line import Drawn, Line, encode, join_script, line_keys
 from waitingroom.models import Room
 from waitingroom.schedule import Segment, number_at
+from waitingroom.steering import STEER_SECONDS, Look, bounded, steered
 
 LOOK_SECONDS = 0.5
 REST_SECONDS = 2.0  # after something was away
@@ -40,7 +42,8 @@ class Keeper:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._look_at = 0.0
-        self._frozen: dict[Any, Iterator[None]] = {}  # draws whose entries are being read
+        self._frozen: dict[UUID, Iterator[None]] = {}  # draws whose entries are being read
+        self._looks: dict[UUID, Look] = {}  # of lines that are steered
 
     def step(self) -> None:
         """One turn. What is away is tried again later."""
@@ -64,27 +67,51 @@ class Keeper:
             self._keep(sale, room)
 
     def _keep(self, sale: Sale, room: Room) -> None:
+        if require_admission(self._client, sale.id, not room.passes):
+            logger.info("everybody passes" if room.passes else "admissions are needed", sale=sale.slug)
+        begun = time.monotonic()
         with reaching():
             seconds, micros = self._client.time()
+            following: Any = self._client.hget(line_keys(sale.id).line, "next")
+        gate = image(self._client, sale.id)
+        gate_seconds = (time.monotonic() - begun) / 3
         now = int(seconds) * 1000 + int(micros) // 1000
         if now >= to_ms(sale.opens_at) and room.entered is None and not self._is_frozen(sale, room):
             return self._publish(sale, room, now)  # nobody has a place yet, so no turn comes
-        rate, reason = _pace(sale, room, image(self._client, sale.id), now)
         last = room.paces.last()
+        segments = [Segment(last.from_time, last.from_number, last.rate)] if last else []
+        rate, reason = _pace(sale, room, gate, now)
+        if rate and gate and room.steers:
+            tickets, turns = int(following or 0), int(number_at(segments, now))
+            look = Look(begun, gate, min(tickets, turns), max(0, tickets - turns), gate_seconds)
+            rate, reason = self._steer(room, last.rate if last else 0, look) or (last.rate if last else 0, "")
         if rate != (last.rate if last else 0):
-            segments = [Segment(last.from_time, last.from_number, last.rate)] if last else []
             since = max(now, last.from_time if last else 0)
-            number = number_at(segments, since)
             ordinal = last.ordinal + 1 if last else 0
             logger.info("line changes its pace", sale=sale.slug, rate=rate, reason=reason)
             try:
                 with transaction.atomic():
                     room.paces.create(
-                        ordinal=ordinal, from_time=since, from_number=number, rate=rate, reason=reason
+                        ordinal=ordinal,
+                        from_time=since,
+                        from_number=number_at(segments, since),
+                        rate=rate,
+                        reason=reason,
                     )
             except IntegrityError:
                 return None  # another keeper was faster; the next look sees what it did
         return self._publish(sale, room, now)
+
+    def _steer(self, room: Room, rate: float, look: Look) -> tuple[float, str] | None:
+        """The new pace of a line that moves, and why; None: it goes on as it does."""
+        before = self._looks.setdefault(room.pk, look)
+        if rate == 0:
+            self._looks[room.pk] = look
+            return bounded(room, 0, room.turn_rate, "as set by the operator, who lets the engine steer")
+        if look.at - before.at < STEER_SECONDS:
+            return None
+        self._looks[room.pk] = look
+        return steered(room, rate, before, look)
 
     def _is_frozen(self, sale: Sale, room: Room) -> bool:
         """Reads the entries piece by piece: nobody else may wait for a million of them."""

@@ -3,6 +3,7 @@
 import secrets
 from functools import partial
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
@@ -13,8 +14,9 @@ from waitingroom import draw
 class Room(models.Model):
     """One per sale with the waiting room on; the keeper makes it when the sale is armed.
 
-    `turn_rate` is turns per second, `turn_seconds` how long a turn lasts. `secret` and
-    what follows belong to the draw (waitingroom/draw.py): the list of entries, their number, its digest.
+    `turn_rate` is turns per second (where steering begins, and returns to), `turn_seconds` how long one
+    lasts. `secret` and what follows belong to the draw (waitingroom/draw.py): the list of entries, their
+    number, its digest.
     """
 
     sale = models.OneToOneField(Sale, on_delete=models.CASCADE, primary_key=True, related_name="room")
@@ -27,6 +29,24 @@ class Room(models.Model):
         default=120,
         validators=[MinValueValidator(10), MaxValueValidator(3600)],
         help_text="How long a turn lasts. Who misses it goes to the end of the line.",
+    )
+    steers = models.BooleanField(
+        "the engine steers",
+        default=False,
+        help_text="Slower when orders are written down late, faster when turns go unused, within the bounds.",
+    )
+    least_rate = models.PositiveIntegerField(
+        default=1, validators=[MinValueValidator(1)], help_text="Turns per second, at least, while it steers."
+    )
+    most_rate = models.PositiveIntegerField(
+        default=1000,
+        validators=[MinValueValidator(1), MaxValueValidator(100_000)],
+        help_text="Turns per second, at most, while it steers.",
+    )
+    passes = models.BooleanField(
+        "everybody passes",
+        default=False,
+        help_text="Nobody needs a turn any more: only the sale's admission rate limits the crowd.",
     )
     message = models.CharField(
         max_length=280,
@@ -44,10 +64,19 @@ class Room(models.Model):
         verbose_name = "waiting room"
         constraints = [
             models.CheckConstraint(condition=models.Q(turn_seconds__gt=0), name="room_turns_last"),
+            models.CheckConstraint(
+                condition=models.Q(least_rate__gt=0, most_rate__gte=models.F("least_rate")),
+                name="room_bounds",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"Waiting room of {self.sale}"
+
+    def clean(self) -> None:
+        """What the database would refuse, told early."""
+        if self.least_rate and self.most_rate and self.least_rate > self.most_rate:
+            raise ValidationError({"most_rate": "The upper bound lies below the lower one."})
 
     @property
     def commitment(self) -> str:

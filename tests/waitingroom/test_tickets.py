@@ -15,6 +15,7 @@ from waitingroom import draw, tickets
 from waitingroom.line import line_keys
 from waitingroom.models import Room
 
+SETTINGS = ("turn_rate", "turn_seconds", "message", "steers", "least_rate", "most_rate")
 TOLD_SECONDS = 2.0  # design: the whole line learns of it within two seconds
 
 
@@ -40,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("far_rows")
 
 def wait_in_line(room: Site, **facts: Any) -> Sale:
     """A sale whose line is published. `turn_rate` and `turn_seconds` are the room's."""
-    settings = {name: facts.pop(name) for name in ("turn_rate", "turn_seconds", "message") if name in facts}
+    settings = {name: facts.pop(name) for name in SETTINGS if name in facts}
     sale = room.sell(admission_required=True, open_now=False, **facts)
     Room.objects.update_or_create(sale=sale, defaults=settings)
     arming.open_sale(sale, actor="test")
@@ -193,6 +194,30 @@ def test_abandoned_turns_leave_units_to_those_behind(room: Site) -> None:
 
         eventually(buys)
     eventually(lambda: line(room, sale).json()["units_left"] == "none")
+
+
+def test_the_operator_lets_everybody_pass_and_not(room: Site) -> None:
+    sale = wait_in_line(room, turn_rate=0)
+    Room.objects.filter(sale=sale).update(passes=True)
+    eventually(lambda: line(room, sale).json()["state"] == "off", TOLD_SECONDS)
+    assert room.buy(sale.slug, "ann").status_code == 202
+    Room.objects.filter(sale=sale).update(passes=False)
+    eventually(lambda: line(room, sale).json()["state"] == "waiting", TOLD_SECONDS)
+    assert room.buy(sale.slug, "bob").json()["type"] == "/problems#admission-required"
+
+
+def test_unused_turns_make_the_line_faster_and_the_reason_is_written_down(room: Site) -> None:
+    sale = wait_in_line(
+        room, allotment=1000, turn_rate=10, turn_seconds=1, steers=True, least_rate=5, most_rate=12
+    )
+    for n in range(120):  # nobody of them buys
+        ticket(room, sale, f"idle-{n}")
+    eventually(lambda: rate(room, sale) == 12)
+    reasons = list(Room.objects.get(sale=sale).paces.values_list("reason", flat=True))
+    assert reasons[0] == "as set by the operator, who lets the engine steer"
+    assert reasons[-1].startswith("0 of ")
+    Room.objects.filter(sale=sale).update(steers=False, turn_rate=0)
+    eventually(lambda: rate(room, sale) == 0, TOLD_SECONDS)
 
 
 def test_a_signed_ticket_keeps_its_place_when_redis_is_lost(room: Site) -> None:
