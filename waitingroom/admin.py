@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import transaction
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
@@ -15,6 +15,7 @@ from sales.models import Sale, SaleEvent
 from waitingroom.models import Pace, Room
 
 SETTINGS = ("turn_rate", "turn_seconds", "steers", "least_rate", "most_rate", "passes", "message")
+BEACON = ("beacon_name", "beacon")
 
 
 class Paces(TabularInline):
@@ -47,7 +48,7 @@ class RoomAdmin(ModelAdmin):
     list_select_related = ("sale",)
     search_fields = ("sale__slug", "sale__name")
     autocomplete_fields = ("sale",)
-    fields = ("sale", *SETTINGS, "commitment", "entered", "digest")
+    fields = ("sale", *SETTINGS, "beacon_name", "beacon", "commitment", "entered", "digest")
     readonly_fields = ("commitment", "entered", "digest")
     inlines = (Paces,)
     actions = None
@@ -56,22 +57,38 @@ class RoomAdmin(ModelAdmin):
         return super().get_queryset(request).defer("entries")  # megabytes
 
     def get_readonly_fields(self, request: HttpRequest, obj: Room | None = None) -> Any:
-        return self.readonly_fields if obj is None else ("sale", *self.readonly_fields)
+        if obj is None or obj.entered is None:
+            fixed: tuple[str, ...] = ("beacon",)
+        else:  # the entries are frozen: an announced beacon may get its value, and nothing else
+            fixed = ("beacon_name",) if obj.beacon_name and not obj.beacon else BEACON
+        return (*self.readonly_fields, *fixed) if obj is None else ("sale", *self.readonly_fields, *fixed)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def save_model(self, request: HttpRequest, obj: Room, form: Any, change: bool) -> None:
         """Only what the form has: the draw may be frozen between the reading of the page and its saving."""
-        after = {name: form.cleaned_data[name] for name in form.changed_data if name in SETTINGS}
+        after = {name: form.cleaned_data[name] for name in form.changed_data if name in (*SETTINGS, *BEACON)}
         before = {name: form.initial.get(name) for name in after}
         with transaction.atomic():
             if change:
-                obj.save(update_fields=list(after))
+                for name in BEACON:
+                    if name in after and not self._announced(obj, name, after[name]):
+                        after.pop(name)
+                        self.message_user(request, "The draw has begun: its beacon stays.", messages.WARNING)
+                obj.save(update_fields=[name for name in after if name not in BEACON])
             else:
                 super().save_model(request, obj, form, change)
             if after:
                 self._record(obj.sale, request.user.get_username(), {"before": before, "after": after})
+
+    @staticmethod
+    def _announced(room: Room, name: str, value: str) -> bool:
+        """A name before the entries are frozen, its value behind it and once: whatever the page has shown."""
+        stands = Room.objects.filter(pk=room.pk, entered__isnull=name == "beacon_name")
+        if name == "beacon":
+            stands = stands.filter(beacon="").exclude(beacon_name="")
+        return bool(stands.update(**{name: value}))
 
     @staticmethod
     def _record(sale: Sale, actor: str, detail: dict[str, Any]) -> None:

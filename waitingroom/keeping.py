@@ -77,6 +77,8 @@ class Keeper:
         gate_seconds = (time.monotonic() - begun) / 3
         now = int(seconds) * 1000 + int(micros) // 1000
         if now >= to_ms(sale.opens_at) and room.entered is None and not self._is_frozen(sale, room):
+            return self._publish(sale, room, now)
+        if room.entered is not None and not room.is_drawn:
             return self._publish(sale, room, now)  # nobody has a place yet, so no turn comes
         last = room.paces.last()
         segments = [Segment(last.from_time, last.from_number, last.rate)] if last else []
@@ -199,12 +201,14 @@ def _line(sale: Sale, room: Room) -> Line:
 def drawn(room: Room) -> Drawn:
     """The draw as far as it may be known."""
     if room.entered is None:
-        return Drawn(room.commitment)
+        return Drawn(room.commitment, room.beacon_name)
     secret = bytes(room.secret)
     return Drawn(
         room.commitment,
+        room.beacon_name,
+        room.beacon,
         entries=room.entered,
         digest=room.digest,
         secret=secret.hex(),
-        seed=draw.seed(secret, room.digest).hex(),
+        seed=draw.seed(secret, room.digest, room.beacon).hex() if room.is_drawn else None,
     )

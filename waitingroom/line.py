@@ -30,14 +30,16 @@ def line_keys(sale_id: UUID) -> LineKeys:
 
 
 class Drawn(msgspec.Struct, frozen=True):
-    """The draw as it is published. `entries` and what follows are None until they are frozen."""
+    """The draw as it is published. `entries` and what follows are None until they are frozen, and
+    the seed also while a beacon that was announced is awaited."""
 
     commitment: str
+    beacon_name: str = ""
+    beacon: str = ""
     entries: int | None = None
     digest: str | None = None
     secret: str | None = None
     seed: str | None = None
-    beacon: str = ""
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -53,6 +53,19 @@ class Room(models.Model):
         blank=True,
         help_text="Said to everybody in line, as plain text. Pages near the turn ask every few seconds.",
     )
+    beacon_name = models.CharField(
+        "beacon",
+        max_length=200,
+        blank=True,
+        help_text="A value nobody knows before the opening, announced beforehand: it joins the draw, which "
+        "waits for it. Fixed from the opening on.",
+    )
+    beacon = models.CharField(
+        "value of the beacon",
+        max_length=200,
+        blank=True,
+        help_text="To be entered once, after the opening. The line begins to move with it.",
+    )
     secret = models.BinaryField(default=partial(secrets.token_bytes, 32), editable=False)
     salt = models.BinaryField(default=partial(secrets.token_bytes, 16), editable=False)
     entries = models.TextField(blank=True, editable=False)
@@ -77,6 +90,11 @@ class Room(models.Model):
         """What the database would refuse, told early."""
         if self.least_rate and self.most_rate and self.least_rate > self.most_rate:
             raise ValidationError({"most_rate": "The upper bound lies below the lower one."})
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether every place is fixed."""
+        return self.entered is not None and bool(self.beacon or not self.beacon_name)
 
     @property
     def commitment(self) -> str:

@@ -28,11 +28,12 @@ class DrawFacts(Schema):
     """The draw among those who came before the opening. All but the commitment follows at the opening."""
 
     commitment: str = Field(description="SHA-256 of the secret, in hex.")
+    beacon_name: str = Field(description="Of a value that joins the draw, announced beforehand; or empty.")
+    beacon: str = Field(description="That value.")
     entries: int | None
     digest: str | None = Field(description="SHA-256 of the list of entries, in hex.")
     secret: str | None
     seed: str | None = Field(description="SHA-256(secret, digest, beacon), in hex.")
-    beacon: str
 
 
 class LineFacts(Schema):

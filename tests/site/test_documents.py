@@ -295,7 +295,7 @@ def test_the_demo_still_prints_these_lines() -> None:
 
 
 def source() -> str:
-    packages = ("fluxgate_site", "management", "orders", "sales")
+    packages = ("fluxgate_site", "management", "orders", "sales", "waitingroom")
     return "".join(path.read_text() for package in packages for path in (ROOT / package).rglob("*.py"))
 
 

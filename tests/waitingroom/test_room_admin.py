@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from sales.models import Sale, SaleEvent
 from tests.desk import EVERYTHING, draft, sign_in
+from waitingroom.admin import RoomAdmin
 from waitingroom.models import Room
 
 pytestmark = pytest.mark.django_db
@@ -96,3 +97,25 @@ def test_the_secret_of_the_draw_is_on_no_page(room: Room) -> None:
 def test_a_room_cannot_be_taken_away(room: Room) -> None:
     page = reverse("admin:waitingroom_room_delete", args=[room.pk])
     assert sign_in(EVERYTHING).post(page, {"post": "yes"}).status_code == 403
+
+
+def test_a_beacon_is_announced_before_and_gets_its_value_once_behind(room: Room) -> None:
+    client = sign_in(EVERYTHING)
+    save(client, room, beacon_name="The lottery", beacon="too early")
+    room.refresh_from_db()
+    assert (room.beacon_name, room.beacon, room.is_drawn) == ("The lottery", "", False)
+    Room.objects.update(entered=0, entries="", digest="ab")
+    save(client, room, beacon_name="Another", beacon="4 8 15")
+    room.refresh_from_db()
+    assert (room.beacon_name, room.beacon, room.is_drawn) == ("The lottery", "4 8 15", True)
+    save(client, room, beacon="16 23 42")
+    room.refresh_from_db()
+    assert room.beacon == "4 8 15"
+
+
+@pytest.mark.parametrize("name", ["beacon_name", "beacon"])
+def test_a_page_from_before_cannot_change_a_draw_that_has_begun(room: Room, name: str) -> None:
+    assert not RoomAdmin._announced(room, "beacon", "early")
+    Room.objects.update(entered=1, beacon="x", beacon_name="y")
+    assert not RoomAdmin._announced(room, name, "changed")
+    assert Room.objects.values_list("beacon_name", "beacon").get() == ("y", "x")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -15,7 +16,7 @@ from waitingroom import draw, tickets
 from waitingroom.line import line_keys
 from waitingroom.models import Room
 
-SETTINGS = ("turn_rate", "turn_seconds", "message", "steers", "least_rate", "most_rate")
+SETTINGS = ("beacon_name", "turn_rate", "turn_seconds", "message", "steers", "least_rate", "most_rate")
 TOLD_SECONDS = 2.0  # design: the whole line learns of it within two seconds
 
 
@@ -131,6 +132,21 @@ def test_the_draw_among_those_who_came_early(room: Site) -> None:
     assert [tags.index(draw.tag(bytes(listed.salt), customer)) for customer in early] == numbers
 
 
+def test_a_draw_waits_for_the_beacon_that_was_announced(room: Site) -> None:
+    sale = wait_in_line(room, opens_in=4, beacon_name="The lottery numbers of the day")
+    mine = ticket(room, sale, "ann")
+    assert line(room, sale).json()["draw"]["beacon_name"] == "The lottery numbers of the day"
+    told = eventually(lambda: (body := line(room, sale).json())["draw"]["secret"] and body)
+    assert (told["draw"]["entries"], told["draw"]["seed"], rate(room, sale)) == (1, None, None)
+    assert ticket(room, sale, "ann")["place"] is None
+    Room.objects.filter(sale=sale).update(beacon="4 8 15 16 23 42")
+    turn(room, sale, "ann")
+    drawn = line(room, sale).json()["draw"]
+    seed = draw.seed(bytes.fromhex(drawn["secret"]), drawn["digest"], "4 8 15 16 23 42")
+    assert drawn["seed"] == seed.hex()
+    assert ticket(room, sale, "ann")["number"] == mine["number"]
+
+
 def test_a_missed_turn_goes_to_the_end(room: Site) -> None:
     sale = wait_in_line(room, turn_seconds=1)
     first = turn(room, sale, "ann")
@@ -197,13 +213,14 @@ def test_abandoned_turns_leave_units_to_those_behind(room: Site) -> None:
 
 
 def test_the_operator_lets_everybody_pass_and_not(room: Site) -> None:
-    sale = wait_in_line(room, turn_rate=0)
+    sale = wait_in_line(room, turn_rate=0, allotment=1000)
     Room.objects.filter(sale=sale).update(passes=True)
     eventually(lambda: line(room, sale).json()["state"] == "off", TOLD_SECONDS)
     assert room.buy(sale.slug, "ann").status_code == 202
     Room.objects.filter(sale=sale).update(passes=False)
+    refused = "/problems#admission-required"
+    eventually(lambda: room.buy(sale.slug, uuid4().hex).json().get("type") == refused, TOLD_SECONDS)
     eventually(lambda: line(room, sale).json()["state"] == "waiting", TOLD_SECONDS)
-    assert room.buy(sale.slug, "bob").json()["type"] == "/problems#admission-required"
 
 
 def test_unused_turns_make_the_line_faster_and_the_reason_is_written_down(room: Site) -> None:
