@@ -15,6 +15,7 @@ from orders.api import router as orders
 from sales.api import router as sales
 from sales.problems import CONTENT_TYPE, Problem
 from waitingroom.api import router as waitingroom
+from waitingroom.brand_api import router as brand
 
 logger = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ api = Api(
 )
 api.add_router("", sales)
 api.add_router("", waitingroom)
+api.add_router("", brand)
 api.add_router("", orders)
 
 

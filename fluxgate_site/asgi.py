@@ -30,6 +30,7 @@ from sales.api import Snapshots  # noqa: E402
 from sales.database import Database  # noqa: E402
 from sales.identity import Identity  # noqa: E402
 from sales.turnstile import Turnstile  # noqa: E402
+from waitingroom.brand import Brands  # noqa: E402
 from waitingroom.draws import Draws  # noqa: E402
 from waitingroom.lines import Lines  # noqa: E402
 
@@ -79,6 +80,7 @@ class Application:
             snapshots=Snapshots(turnstile, database),
             lines=lines,
             draws=Draws(database),
+            brands=Brands(database),
         )
         # What is loaded now stays: collecting it again and again cost a fifth of the process's time.
         gc.collect()

@@ -210,6 +210,7 @@ UNFOLD = {
                         ("Sale windows", "timer", "sales_sale"),
                         ("Waiting rooms", "chair", "waitingroom_room"),
                         ("Products", "inventory_2", "sales_product"),
+                        ("Brand", "palette", "waitingroom_brand"),
                         ("Events", "history", "sales_saleevent"),
                     ),
                 ),

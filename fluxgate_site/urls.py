@@ -8,10 +8,12 @@ from fluxgate_site.api import api
 from fluxgate_site.demo import token
 from fluxgate_site.errors import not_found
 from sales.storefront import problems, storefront
+from waitingroom.plain import plain_line
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", storefront, name="storefront"),
     path("problems", problems, name="problems"),
+    path("line/<slug:sale>", plain_line, name="plain-line"),
     path("api/v1/", not_found),  # ninja's own answer is a page
     path("api/v1/", api.urls),
     re_path(r"^api/", not_found),

@@ -53,6 +53,7 @@ class SaleFacts(Schema):
     limit_per_customer: int
     allotment: int
     units_left: UnitsLeft
+    waiting_room: bool = Field(description="Buyers wait in line at `room_url`, from the arming on.")
     orders_url: str
     room_url: str
     server_time: datetime = Field(description="Set countdowns by this clock.")
@@ -127,6 +128,7 @@ def _describe(sale: Sale, remaining: int | None) -> dict[str, Any]:
         "limit_per_customer": sale.limit_per_customer,
         "allotment": sale.allotment,
         "units_left": units_left(remaining, sale.allotment),
+        "waiting_room": sale.admission_required,
         "orders_url": f"/api/v1/sales/{sale.slug}/orders",
         "room_url": f"/static/waitingroom/room.html?sale={sale.slug}",
     }

@@ -9,6 +9,8 @@ Phase = Literal["upcoming", "selling", "sold_out", "paused", "closed"]
 UnitsLeft = Literal["many", "few", "none", "unknown"]
 
 FEW = 0.1  # the share of the allotment from which on only "few" units are left
+# From the arming on there is a line that can be joined.
+_LINED_UP = (SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED)
 _OVER = (SaleState.CLOSING, SaleState.CLOSED, SaleState.SETTLED)
 
 
@@ -21,6 +23,11 @@ def phase(state: str, opens_at: datetime, closes_at: datetime, *, sold_out: bool
     if state == SaleState.PAUSED:
         return "paused"
     return "selling" if state == SaleState.OPEN and now >= opens_at else "upcoming"
+
+
+def leads_into_line(state: str, stands: Phase, *, waiting_room: bool) -> bool:
+    """Whether the way to buy leads through the line now; the pages have the same rule in `leadsIntoLine`."""
+    return waiting_room and state in _LINED_UP and stands in ("upcoming", "selling", "paused")
 
 
 def units_left(remaining: int | None, allotment: int) -> UnitsLeft:

@@ -19,10 +19,11 @@ from django.views.decorators.http import require_safe
 
 from sales.api import LISTED_DAYS
 from sales.models import Sale, SaleState
-from sales.phases import phase
+from sales.phases import leads_into_line, phase
 from sales.problems import CATALOGUE
 
-FRESH, LAST, ASKING = "storefront:fresh", "storefront:last", "storefront:asking"
+# The number is that of ListedSale's fields: another release must not be handed a list that lacks some.
+FRESH, LAST, ASKING = "storefront2:fresh", "storefront2:last", "storefront2:asking"
 FRESH_SECONDS = 1
 LAST_SECONDS = 24 * 3600
 # While PostgreSQL is away, only one visitor in this many seconds waits to find that out.
@@ -70,6 +71,7 @@ class ListedSale(TypedDict):
     unit_price: str
     currency: str
     limit_per_customer: int
+    waiting_room: bool
     sold_out: bool
 
 
@@ -142,6 +144,7 @@ def _read_sales() -> list[ListedSale]:
             unit_price=str(sale.unit_price),
             currency=sale.currency,
             limit_per_customer=sale.limit_per_customer,
+            waiting_room=sale.admission_required,
             sold_out=sale.sold >= sale.allotment,
         )
         for sale in recent.order_by("-opens_at")[:LISTED]
@@ -163,6 +166,7 @@ def _card(sale: ListedSale, now: datetime) -> dict[str, object]:
         "closes_at": _iso(sale["closes_at"]),
         "when": _iso(when),
         "when_words": "Opens" if opens else "Closes",
+        "line": leads_into_line(sale["state"], stands, waiting_room=sale["waiting_room"]),
         "running": stands in ("upcoming", "selling", "paused"),
         "when_text": f"{when.astimezone(UTC):%a %-d %b %Y, %H:%M:%S} UTC",
     }

@@ -46,7 +46,7 @@ async def get_line(request: HttpRequest, sale: str) -> HttpResponse:
     facts = await _facts(request, sale)
     seen = await _seen(request, facts)
     now = seen.clock() if seen else await _state(request)["turnstile"].now_ms()
-    unchanging = _described(facts, seen, now)
+    unchanging = described(facts, seen, now)
     written = msgspec.json.encode(unchanging)
     etag = f'W/"{hashlib.sha1(written, usedforsecurity=False).hexdigest()[:20]}"'
     headers = {"ETag": etag, "Cache-Control": "public, max-age=1"}
@@ -133,7 +133,8 @@ async def list_entries(request: HttpRequest, sale: str) -> HttpResponse:
     return Reply(200, entries.encode(), headers)
 
 
-def _described(facts: Facts, seen: Seen | None, now: int) -> dict[str, Any]:
+def described(facts: Facts, seen: Seen | None, now: int) -> dict[str, Any]:
+    """LineFacts but for the time; `now` is Unix ms on the gate's clock."""
     line = _line(seen) if seen and seen.required else None
     described: dict[str, Any] = {
         "sale": facts.slug,

@@ -14,10 +14,16 @@ def sign(sale: str, customer: str, number: int) -> str:
     return signing.dumps([sale, customer, number], salt=_SALT)
 
 
-def number_of(ticket: str, sale: str, customer: str) -> int | None:
-    """The number of a ticket that was made out for this sale and customer, else None."""
+def read(ticket: str) -> tuple[str, str, int] | None:
+    """The sale's key, the customer and the number of a ticket, None for one that is not ours."""
     try:
-        made_for, holder, number = signing.loads(ticket, salt=_SALT)
+        sale, customer, number = signing.loads(ticket, salt=_SALT)
+        return str(sale), str(customer), int(number)
     except (signing.BadSignature, ValueError, TypeError):
         return None
-    return int(number) if (made_for, holder) == (sale, customer) else None
+
+
+def number_of(ticket: str, sale: str, customer: str) -> int | None:
+    """The number of a ticket that was made out for this sale and customer, else None."""
+    found = read(ticket)
+    return found[2] if found and found[:2] == (sale, customer) else None
