@@ -89,7 +89,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "--stay",
         action="store_true",
-        help="leave everything running until Ctrl-C, with two more sales to buy in",
+        help="leave everything running until Ctrl-C, with three more sales to buy in",
     )
     add("--json", type=Path, metavar="FILE", help="write the result there as well")
     add(

@@ -4,11 +4,13 @@ import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.contrib.auth import get_user_model
 
 from sales import arming
 from sales.models import Product, Sale
+from waitingroom.models import Room
 
 ADMIN = "admin"
 ACTOR = "demo"  # in the history of sales
@@ -43,8 +45,11 @@ def open_sale(
     price: str,
     rate: int = 2000,
     burst: int = 4000,
+    room: dict[str, Any] | None = None,
 ) -> Sale:
     """A product with these units, and its sale: armed and opened, so that it sells from `opens_at` on.
+
+    With `room`, the settings of a waiting room, buyers stand in line for it.
 
     Raises sales.arming.Refused.
     """
@@ -60,7 +65,10 @@ def open_sale(
         limit_per_customer=limit,
         admission_rate=rate,
         burst=burst,
+        admission_required=room is not None,
     )
+    if room is not None:
+        Room.objects.create(sale=sale, **room)
     reason = "manage.py demo"
     arming.schedule(sale, actor=ACTOR, reason=reason)
     arming.arm(sale, actor=ACTOR, reason=reason)

@@ -42,10 +42,24 @@ def stay(console: Console, site: Site, sales: list[Sale]) -> None:
             price="149.00",
         )
     )
-    now, soon = sales[-2:]
+    sales.append(
+        shop.open_sale(
+            shop.new_slug("line"),
+            name="By lot",
+            product="Porcelain moon jar",
+            description="Thrown by one potter, glazed by another. With a waiting room: join the line.",
+            opens_at=started + 2 * _SOON,
+            units=12,
+            limit=1,
+            price="480.00",
+            room={"turn_rate": 1, "message": "The jars are packed by hand and leave on Monday."},
+        )
+    )
+    now, soon, line = sales[-3:]
     console.print(
         f"to buy      “{now.name}” now, “{soon.name}” from {soon.opens_at:%H:%M:%S} UTC, in a minute"
     )
+    console.print(f"in line     “{line.name}” from {line.opens_at:%H:%M:%S} UTC, drawn by lot")
     console.print("Everything is left running. Ctrl-C ends it.")
     try:
         while True:

@@ -153,6 +153,13 @@ def test_what_stays_can_be_bought_and_ends_with_ctrl_c(demo: Start, root: Path) 
 
     wait_for(lambda: state() == "confirmed", seconds=20)
 
+    def ticket() -> requests.Response:
+        address = sales["By lot"]["orders_url"].replace("orders", "tickets")
+        return requests.post(url + address, json={}, headers=buyer, timeout=10)
+
+    wait_for(lambda: ticket().status_code == 200, seconds=20)
+    assert ticket().json()["state"] == "prequeue"
+
     process.send_signal(signal.SIGINT)
     finish(process)
     assert process.returncode == 0
