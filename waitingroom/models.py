@@ -26,14 +26,16 @@ class Room(models.Model):
 
     sale = models.OneToOneField(Sale, on_delete=models.CASCADE, primary_key=True, related_name="room")
     turn_rate = models.PositiveIntegerField(
+        "turns per second",
         default=50,
         validators=[MaxValueValidator(100_000)],
-        help_text="Turns per second. With 0 the line stands still.",
+        help_text="With 0 the line stands still.",
     )
     turn_seconds = models.PositiveIntegerField(
+        "length of a turn",
         default=120,
         validators=[MinValueValidator(10), MaxValueValidator(3600)],
-        help_text="How long a turn lasts. Who misses it goes to the end of the line.",
+        help_text="Seconds. Who misses the turn goes to the end of the line.",
     )
     steers = models.BooleanField(
         "the engine steers",
@@ -41,12 +43,16 @@ class Room(models.Model):
         help_text="Slower when orders are written down late, faster when turns go unused, within the bounds.",
     )
     least_rate = models.PositiveIntegerField(
-        default=1, validators=[MinValueValidator(1)], help_text="Turns per second, at least, while it steers."
+        "at least",
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text="Turns per second, while it steers.",
     )
     most_rate = models.PositiveIntegerField(
+        "at most",
         default=1000,
         validators=[MinValueValidator(1), MaxValueValidator(100_000)],
-        help_text="Turns per second, at most, while it steers.",
+        help_text="Turns per second, while it steers.",
     )
     passes = models.BooleanField(
         "everybody passes",
@@ -74,7 +80,7 @@ class Room(models.Model):
     secret = models.BinaryField(default=partial(secrets.token_bytes, 32), editable=False)
     salt = models.BinaryField(default=partial(secrets.token_bytes, 16), editable=False)
     entries = models.TextField(blank=True, editable=False)
-    entered = models.PositiveIntegerField(null=True, editable=False)
+    entered = models.PositiveIntegerField("entries", null=True, editable=False)
     digest = models.CharField(max_length=64, blank=True, editable=False)
     frozen_at = models.DateTimeField(null=True, editable=False)
 

@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from sales.models import Sale, SaleEvent
 from tests.desk import EVERYTHING, draft, sign_in
-from waitingroom.admin import RoomAdmin
+from waitingroom.admin.rooms import RoomAdmin
 from waitingroom.models import Room
 
 pytestmark = pytest.mark.django_db

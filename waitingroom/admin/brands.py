@@ -59,7 +59,7 @@ class BrandForm(forms.ModelForm):
 class BrandAdmin(ModelAdmin):
     form = BrandForm
     list_display = ("name", "headline", "accent", "accent_dark")
-    fields = ("name", "headline", "lede", ("accent", "accent_dark"), ("new_logo", "without_logo"))
+    fields = ("name", "headline", "lede", ("accent", "accent_dark"), "new_logo", "without_logo")
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:

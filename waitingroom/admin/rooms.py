@@ -23,7 +23,8 @@ class Paces(TabularInline):
 
     model = Pace
     ordering = ("-ordinal",)
-    fields = readonly_fields = ("since", "from_number", "rate", "reason")
+    fields = readonly_fields = ("since", "number", "turns", "reason")
+    hide_title = True
     extra = max_num = 0
     can_delete = False
     per_page = 20
@@ -32,6 +33,14 @@ class Paces(TabularInline):
     @display(description="Since (UTC)")
     def since(self, pace: Pace) -> str:
         return f"{from_ms(pace.from_time):%Y-%m-%d %H:%M:%S}"
+
+    @display(description="From number")
+    def number(self, pace: Pace) -> str:
+        return f"{pace.from_number:,.0f}"
+
+    @display(description="Turns per second")
+    def turns(self, pace: Pace) -> str:
+        return f"{pace.rate:g}"
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -48,7 +57,11 @@ class RoomAdmin(ModelAdmin):
     list_select_related = ("sale",)
     search_fields = ("sale__slug", "sale__name")
     autocomplete_fields = ("sale",)
-    fields = ("sale", *SETTINGS, "beacon_name", "beacon", "commitment", "entered", "digest")
+    fieldsets = (
+        (None, {"fields": ("sale", ("turn_rate", "turn_seconds"), "message", "passes")}),
+        ("Steering", {"fields": ("steers", ("least_rate", "most_rate"))}),
+        ("The draw", {"fields": ("beacon_name", "beacon", "commitment", "entered", "digest")}),
+    )
     readonly_fields = ("commitment", "entered", "digest")
     inlines = (Paces,)
     actions = None
