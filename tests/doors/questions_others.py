@@ -1,11 +1,14 @@
 """What else the API is asked: facts, the state of an order, cancelling, documents, wrong addresses."""
 
-from tests.doors.questions import Question, an_order, at, by
-from tests.site.hostile import get, order
+from typing import Any
+
+from tests.doors.questions import Asking, Question, an_order, at, by
+from tests.site.hostile import Header, Stage, get, order
 
 NOBODYS = "/api/v1/orders/00000000-0000-0000-0000-000000000000"
 ORDER = "/api/v1/orders/{order}"
 CANCEL = "/api/v1/orders/{order}/cancel"
+REGULAR = "a regular in line"
 DONE = "the one whose orders are done"  # has rows in the order book, in sales named after their state
 
 _FACTS = {
@@ -78,6 +81,48 @@ _CANCELLING = {
     "cancel: looked at": Question(405, "method-not-allowed", at(CANCEL)),
 }
 
+LINE, TICKETS = "/api/v1/sales/{slug}/line", "POST /api/v1/sales/{slug}/tickets HTTP/1.1"
+
+
+def a_ticket(body: bytes = b"{}", *headers: Header, **options: Any) -> Asking:
+    """Asks for a place in line."""
+
+    def ask(stage: Stage) -> bytes:
+        line = TICKETS.replace("{slug}", stage.slug)
+        return an_order(*headers, body=body, line=line, **options)(stage)
+
+    return ask
+
+
+_LINE = {
+    "line: of a sale that has one": Question(200, "", at(LINE), sale="room"),
+    "line: of a sale without one": Question(200, "", at(LINE)),
+    "line: of another tag": Question(200, "", at(LINE, ("If-None-Match", 'W/"x"')), sale="room"),
+    "line: before the arming": Question(200, "", at(LINE), sale="unarmed"),
+    "line: closed": Question(200, "", at(LINE), sale="closed"),
+    "line: unknown": Question(404, "sale-not-found", at("/api/v1/sales/unknown/line")),
+    "line: a draft": Question(404, "sale-not-found", at(LINE), sale="draft"),
+    "line: NUL": Question(404, "sale-not-found", at("/api/v1/sales/a%00b/line")),
+    "line: posted": Question(405, "method-not-allowed", at(LINE, method="POST")),
+    "ticket: of a regular": Question(200, "", a_ticket(), sale="room", customer=REGULAR),
+    "ticket: again": Question(200, "", a_ticket(), sale="room", customer=REGULAR, before=(a_ticket(),)),
+    "ticket: with a forged one": Question(
+        200, "", a_ticket(b'{"ticket": "a:b:c"}'), sale="room", customer=REGULAR
+    ),
+    "ticket: with null": Question(200, "", a_ticket(b'{"ticket": null}'), sale="room", customer=REGULAR),
+    "ticket: no line": Question(409, "no-waiting-room", a_ticket()),
+    "ticket: unknown sale": Question(404, "sale-not-found", a_ticket(), sale="unknown"),
+    "ticket: without a token": Question(401, "unauthorized", a_ticket(drop=("Authorization",)), sale="room"),
+    "ticket: of a number": Question(422, "invalid-request", a_ticket(b'{"ticket": 3}'), sale="room"),
+    "ticket: with an unknown field": Question(422, "invalid-request", a_ticket(b'{"place": 1}'), sale="room"),
+    "ticket: not JSON": Question(400, "malformed-request", a_ticket(b"{"), sale="room"),
+    "ticket: without a body": Question(422, "invalid-request", a_ticket(b""), sale="room"),
+    "ticket: looked at": Question(405, "method-not-allowed", at("/api/v1/sales/{slug}/tickets"), sale="room"),
+    "entries: none frozen": Question(404, "not-found", at("/api/v1/sales/{slug}/entries")),
+    "brand": Question(200, "", at("/api/v1/brand")),
+    "brand: no logo": Question(404, "not-found", at("/api/v1/brand/logo")),
+}
+
 _ELSEWHERE = {
     f"elsewhere: {method} {path[:40]}": Question(status, slug, at(path, method=method))
     for method, path, status, slug in (
@@ -114,4 +159,4 @@ _ELSEWHERE = {
     )
 }
 
-OTHERS = _FACTS | _STATUS | _CANCELLING | _ELSEWHERE
+OTHERS = _FACTS | _STATUS | _CANCELLING | _LINE | _ELSEWHERE

@@ -12,10 +12,13 @@ from orders.models import Order
 from sales import arming
 from sales.gate import pool_keys
 from sales.models import Product, Sale
+from tests.doors.dialogue import Dialogue
 from tests.doors.questions import KEY, sale_id
-from tests.doors.questions_others import DONE
+from tests.doors.questions_others import DONE, REGULAR, a_ticket
 from tests.running_site import Site, eventually
 from tests.site.hostile import Stage
+from waitingroom.keeping import Keeper
+from waitingroom.models import Room
 
 SLUG = "doors-{}"
 HELD_BY = "the one who came first"
@@ -35,7 +38,14 @@ def make_sales(site: Site, gate: redis.Redis) -> None:
     sell("over", closes_in=0.5)
     sell("open", allotment=100_000, limit=30)
     sell("one", allotment=100_000)
-    sell("room", allotment=100_000, admission_required=True)
+    Room.objects.create(sale=sell("room", allotment=100_000, admission_required=True), turn_rate=0)
+    for _ in range(3):  # publishes, freezes the draw, publishes that: the line stands still for good
+        Keeper(gate).look()
+    with Dialogue(site.port) as dialogue:  # whoever asks for a ticket has it already: the line stays as it is
+        dialogue.say(a_ticket()(stage_of("room", REGULAR)))
+        answer = dialogue.hear()
+        assert answer is not None
+        assert answer.status == 200
     sell("future", opens_in=100_000, closes_in=200_000)
     sell("armed", open_now=False)
     arming.pause(sell("paused"), actor="test")
