@@ -3,24 +3,20 @@
 import random
 import re
 from collections.abc import Callable
-from itertools import count
-from typing import Any
+from functools import partial
 
 import pytest
-import requests
 from playwright.sync_api import expect
 
 from sales import arming
-from sales.identity import mint
 from sales.models import Sale
 from tests.running_site import Site, eventually
+from tests.waitingroom.standing import join, line, queue_up, stands, ticket_of
 from tests.waitingroom.visitor import PAGES, PHONE, Visitor
 from waitingroom.models import Room
 from waitingroom.schedule import Segment, number_at, turn_at
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(100)]
-
-_names = count()
 
 
 @pytest.fixture(scope="module")
@@ -33,44 +29,7 @@ def shop(site: Site) -> Site:
 
 @pytest.fixture
 def queued(shop: Site) -> Callable[..., Sale]:
-    """Makes a sale with a line; `people` stand in it already. Facts of the room: see `Room`."""
-
-    def make(people: int = 0, room: dict[str, Any] | None = None, **facts: Any) -> Sale:
-        sale = shop.sell(admission_required=True, **facts)
-        Room.objects.update_or_create(sale=sale, defaults=room or {})
-        published = {"turn_seconds": Room.objects.get(sale=sale).turn_seconds}
-        eventually(lambda: published.items() <= line(shop, sale).items())
-        join(shop, sale, people)
-        return sale
-
-    return make
-
-
-def line(shop: Site, sale: Sale) -> dict[str, Any]:
-    answer: dict[str, Any] = shop.get(f"/api/v1/sales/{sale.slug}/line").json()
-    return answer
-
-
-def join(shop: Site, sale: Sale, people: int) -> None:
-    with requests.Session() as session:
-        for _ in range(people):
-            answer = session.post(
-                f"{shop.url}/api/v1/sales/{sale.slug}/tickets",
-                json={},
-                headers={"Authorization": f"Bearer {mint(f'someone-{next(_names)}')}"},
-                timeout=30,
-            )
-            assert answer.status_code == 200, answer.text
-
-
-def stands(visitor: Visitor, sale: Sale) -> None:
-    visitor.goes_to(f"{PAGES}/room.html?sale={sale.slug}")
-
-
-def ticket_of(visitor: Visitor) -> str:
-    number = visitor.page.locator("[data-number]")
-    expect(number).to_have_text(re.compile(r"^[\d,]+$"))
-    return number.inner_text()
+    return partial(queue_up, shop)
 
 
 def test_from_the_draw_to_a_confirmed_order(
@@ -98,13 +57,50 @@ def test_from_the_draw_to_a_confirmed_order(
 
 def test_from_the_store_front_through_the_line(queued: Callable[..., Sale], visitor: Visitor) -> None:
     sale = queued(limit=3)
-    visitor.buys(sale)
-    assert visitor.arrives("room") == {"sale": sale.slug, "quantity": "1"}
+    card = visitor.finds(sale)
+    expect(card.get_by_role("button", name="Buy for")).to_be_hidden()
+    expect(card.get_by_role("link", name="Open the countdown")).to_be_hidden()
+    card.get_by_role("link", name="Join the line").click()
+    assert visitor.arrives("room") == {"sale": sale.slug}
     visitor.sees("It is your turn")
     visitor.page.get_by_role("button", name="Buy for").click()
     visitor.arrives("order")
     visitor.sees("Confirmed")
-    assert len(visitor.keys_sent()) == 1  # the click on the store front and this one are one wish
+    assert len(visitor.keys_sent()) == 1
+
+
+def test_the_line_is_joined_before_the_opening(
+    shop: Site, queued: Callable[..., Sale], visitor: Visitor
+) -> None:
+    sale = queued(opens_in=3_000, open_now=False)
+    card = visitor.finds(sale)
+    expect(card.get_by_role("link", name="Join the line")).to_be_visible()
+    card.get_by_role("link", name="Open the countdown").click()
+    visitor.arrives("countdown")
+    expect(visitor.page.get_by_role("timer")).to_be_visible()
+    expect(visitor.page.get_by_text("You can join the line now.")).to_be_visible()
+    visitor.page.get_by_role("link", name="Join the line").click()
+    assert visitor.arrives("room") == {"sale": sale.slug}
+    visitor.sees("You are here in time")
+    assert eventually(lambda: line(shop, sale)["tickets"] == 1)
+
+    # The room notes the promise, for the page that compares it after the draw.
+    visitor.page.get_by_role("link", name="How the draw can be checked").click()
+    assert visitor.arrives("draw") == {"sale": sale.slug}
+    note = visitor.page.evaluate(f"JSON.parse(localStorage.getItem('fluxgate.commitment.{sale.slug}'))")
+    assert note["commitment"] == line(shop, sale)["draw"]["commitment"]
+    expect(visitor.page.get_by_text("This browser has noted it as well")).to_be_visible()
+
+
+def test_the_countdown_leads_into_the_line(shop: Site, queued: Callable[..., Sale], visitor: Visitor) -> None:
+    sale = queued(opens_in=6)
+    visitor.goes_to(f"{PAGES}/countdown.html?sale={sale.slug}")
+    expect(visitor.page.get_by_role("link", name="Join the line")).to_be_visible()
+    visitor.page.locator("[data-phase=selling]").wait_for()
+    expect(visitor.page.get_by_role("button", name="Buy for")).to_be_hidden()
+    visitor.page.get_by_role("link", name="Join the line").click()
+    visitor.arrives("room")
+    visitor.sees("It is your turn")
 
 
 def test_what_the_operator_says_and_does_is_told(

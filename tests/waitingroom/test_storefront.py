@@ -1,5 +1,6 @@
 """The store front as the server draws it: what is listed, what it costs, what it outlives."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -61,6 +62,34 @@ def test_what_can_be_bought_comes_first(client: Client, scheduled: Callable[...,
     page = client.get("/").content.decode()
     places = [page.index(f'data-slug="{slug}"') for slug in ("running", "soon", "later", "over")]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("state", "opens_in", "offered"),
+    [
+        ("scheduled", 40, {"countdown"}),
+        ("armed", 40, {"line", "countdown"}),
+        ("open", 40, {"line", "countdown"}),
+        ("open", -1, {"line"}),
+        ("paused", -1, {"line"}),
+        ("closed", -1, set()),
+    ],
+)
+def test_a_sale_with_a_waiting_room_leads_into_its_line(
+    client: Client, scheduled: Callable[..., Sale], state: str, opens_in: int, offered: set[str]
+) -> None:
+    opens_at = timezone.now() + timedelta(minutes=opens_in)
+    sale = scheduled(state=state, opens_at=opens_at, admission_required=True)
+    page = client.get("/").content.decode()
+    links = re.findall(r'<a class="button[^>]*data-(\w+)-link(?! hidden)[^>]*>', page)
+    assert set(links) == offered
+    assert f"room.html?sale={sale.slug}" in page
+
+
+def test_a_sale_without_one_leads_into_no_line(client: Client, scheduled: Callable[..., Sale]) -> None:
+    scheduled(state="open", opens_at=timezone.now() + timedelta(minutes=40))
+    page = client.get("/").content.decode()
+    assert re.findall(r'<a class="button[^>]*data-(\w+)-link(?! hidden)[^>]*>', page) == ["countdown"]
 
 
 def test_a_crowd_costs_one_query_a_second(

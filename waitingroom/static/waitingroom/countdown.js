@@ -1,6 +1,6 @@
 /** The countdown: big, on the server's clock, and at zero the buy button is here. */
 import {
-  createClock, everySecond, find, localTime, milestone, money, parts, phaseNow, readSale, saleParameter, show, showPills, twoDigits, whenSeenAgain, whileVisible,
+  createClock, everySecond, find, leadsIntoLine, localTime, milestone, money, parts, phaseNow, readSale, roomPage, saleParameter, show, showPills, twoDigits, whenSeenAgain, whileVisible,
   write,
 } from "./fluxgate.js";
 import { wireBuyForm } from "./buyform.js";
@@ -25,6 +25,13 @@ const EXPLANATIONS = {
   paused: "You can press Buy; we then keep asking until the shop goes on.",
   sold_out: "Every unit has been bought.",
   closed: "Orders are no longer taken.",
+};
+/** The same for a sale with a line, from the moment at which it can be joined. */
+const LINE_EXPLANATIONS = {
+  upcoming: "You can join the line now. Everybody who is in it by the opening takes part in a draw for the places, so there is no hurry.",
+  opening: "The shop is about to open the door. The line can be joined already.",
+  selling: "People buy in turns here. Join the line, and the page lets you in when it is yours.",
+  paused: "You can join the line meanwhile. It goes on when the shop does.",
 };
 
 let sale = null;
@@ -54,7 +61,8 @@ function draw(now) {
   if (sale === null) return;
   const phase = phaseNow(sale, now - (sale.phase === "upcoming" ? spreadMs : 0));
   const left = Date.parse(sale.opens_at) - now;
-  const buyable = phase === "selling" || phase === "paused";
+  const lined = leadsIntoLine(sale, phase);
+  const buyable = !lined && (phase === "selling" || phase === "paused");
   if (phase === "upcoming") {
     drawDigits(left);
     const words = lastLeft === null ? null : milestone(lastLeft, left);
@@ -63,15 +71,16 @@ function draw(now) {
     document.title = `${parts(left).map(([n]) => twoDigits(n)).join(":")} · ${sale.product.name}`;
   }
   form.allow(buyable);
+  show("line", lined && !form.isTrying());
+  show("buy", buyable || form.isTrying());
+  write("explanation", (lined ? LINE_EXPLANATIONS : EXPLANATIONS)[phase] ?? "");
   if (phase === shown) return;
   shown = phase;
   if (phase === "opening") setTimeout(refresh, spreadMs); // what we know may be older than the arming
   document.body.dataset.phase = phase;
   write("heading", HEADINGS[phase] ?? "");
-  write("explanation", EXPLANATIONS[phase] ?? "");
   showPills(phase, sale.units_left);
   show("digits", phase === "upcoming");
-  show("buy", buyable);
   show("other-sales", phase === "sold_out" || phase === "closed");
   if (phase !== "upcoming") {
     document.title = `${HEADINGS[phase] ?? "Sale"} · ${sale.product.name}`;
@@ -87,6 +96,7 @@ function adopt(facts) {
   write("price", money(sale.unit_price, sale.currency));
   write("limit", sale.limit_per_customer === 1 ? "one per customer" : `${sale.limit_per_customer} per customer`);
   write("when", localTime(sale.opens_at));
+  find("line-link").href = roomPage(slug);
   show("loading", false);
   show("panel", true);
   form ??= wireBuyForm(document, clock, () => sale);

@@ -7,6 +7,7 @@ import {
   createClock, find, localTime, readLine, readSale, roomPage, saleParameter, show, whenSeenAgain, whileVisible, write,
 } from "./fluxgate.js";
 import { takeTicket } from "./buying.js";
+import { noted, noteDown } from "./commitment.js";
 import { canCalculate, commitmentOf, countOf, digestOf, numberOf, placeOf, seedOf } from "./draw.js";
 
 /** A list of a million entries has 33 MB. */
@@ -43,27 +44,6 @@ function mark(name, state, words, values = null) {
   show("values", values !== null, item);
 }
 
-// The commitment as this browser saw it before the opening: the one thing a shop could not take back -------------
-
-const NOTED = `fluxgate.commitment.${slug}`;
-
-function noted() {
-  try {
-    const note = JSON.parse(localStorage.getItem(NOTED));
-    return typeof note?.commitment === "string" ? note : null;
-  } catch {
-    return null;
-  }
-}
-
-function noteDown(commitment) {
-  try {
-    localStorage.setItem(NOTED, JSON.stringify({ commitment, seen: line.server_time }));
-  } catch {
-    // a browser that keeps nothing: its owner may
-  }
-}
-
 function hasTicketHere() {
   try {
     return localStorage.getItem(`fluxgate.ticket.${slug}`) !== null; // where buying.js keeps it
@@ -79,7 +59,7 @@ const attempt = (calculate) => calculate().catch(() => "");
 
 async function checkSecret(draw) {
   const calculated = await attempt(() => commitmentOf(draw.secret));
-  const note = noted();
+  const note = noted(slug);
   const values = { "commitment-value": draw.commitment, "secret-value": draw.secret, calculated };
   if (note && note.commitment !== draw.commitment) {
     return mark("secret", "failed", `Before the opening, on ${localTime(note.seen)}, the shop had published another commitment: ${note.commitment}`, values);
@@ -255,8 +235,8 @@ function render() {
   limits(line.draw);
   write("commitment", line.draw.commitment);
   if (promised) {
-    if (view === "before" && noted() === null) noteDown(line.draw.commitment);
-    const note = noted();
+    if (view === "before") noteDown(slug, line);
+    const note = noted(slug);
     const changed = note !== null && note.commitment !== line.draw.commitment;
     write(
       "noted",
@@ -315,7 +295,7 @@ if (slug === null) missing();
 else {
   find("line-link").href = `${api}/line`;
   find("list-link").href = `${api}/entries`;
-  find("room-link").href = roomPage(slug, 1);
+  find("room-link").href = roomPage(slug);
   write("command", `manage.py verify_draw ${slug} --url ${location.origin}`);
   find("any").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -197,7 +197,8 @@ export const quantityParameter = () => Number(parameter("quantity", /^[1-9]\d{0,
 // The pages lie beside this module, wherever the site serves its static files from.
 const page = (name, query) => `${new URL(`${name}.html`, import.meta.url).pathname}?${new URLSearchParams(query)}`;
 export const countdownPage = (slug) => page("countdown", { sale: slug });
-export const roomPage = (slug, quantity) => page("room", { sale: slug, quantity });
+export const roomPage = (slug, quantity = null) => page("room", quantity === null ? { sale: slug } : { sale: slug, quantity });
+export const drawPage = (slug) => page("draw", { sale: slug });
 export const orderPage = (order, slug) => page("order", slug ? { order, sale: slug } : { order });
 
 export const find = (name, inside = document) => inside.querySelector(`[data-${name}]`);
@@ -268,4 +269,11 @@ export function phaseNow(sale, now) {
   }
   if ((sale.phase === "selling" || sale.phase === "paused") && now >= Date.parse(sale.closes_at)) return "closed";
   return sale.phase;
+}
+
+const LINED_UP = ["armed", "open", "paused"];
+
+/** Whether the way to buy leads through the line now: the same rule as `leads_into_line` in sales/phases.py. */
+export function leadsIntoLine(sale, phase) {
+  return sale.waiting_room === true && LINED_UP.includes(sale.state) && ["upcoming", "opening", "selling", "paused"].includes(phase);
 }

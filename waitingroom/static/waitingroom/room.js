@@ -1,15 +1,16 @@
 /**
  * The waiting room, of which there are two kinds. A sale with a line: a ticket, a place, and a Buy button when
- * the turn has come. A sale without one, whose door is just too narrow: the page asks again and again with the
- * key of the click, and lets people out again.
+ * the turn has come; that is here. A sale without one, whose door is just too narrow: door.js.
  */
 import {
-  countdownPage, createClock, delayMs, everySecond, find, localTime, milestone, oneLine, orderPage, pause, phaseNow, quantityParameter, readLine, readSale, roomPage,
-  saleParameter, show, showPills, whenSeenAgain, whileVisible, write,
+  createClock, delayMs, drawPage, everySecond, find, localTime, milestone, oneLine, pause, phaseNow, quantityParameter, readLine, readSale, saleParameter, show,
+  showPills, whenSeenAgain, whileVisible, write,
 } from "./fluxgate.js";
-import { isAlive, leaveWish, pursue, readWish, takeTicket, wishFor } from "./buying.js";
+import { isAlive, readWish, takeTicket } from "./buying.js";
 import { wireBuyForm } from "./buyform.js";
-import { 
+import { noteDown } from "./commitment.js";
+import { wireDoor } from "./door.js";
+import {
   chance, chanceWords, drawSpread, ETA_LABELS, etaWords, grouped, isPutOff, isTicketDue, people, peopleAhead, PHASES, QUEUED, secondsToNextLook, TURN_GRACE_MS,
   turnAt, viewOf, VIEWS,
 } from "./line.js";
@@ -90,6 +91,7 @@ function enter(next) {
   if (isTurn) form ??= wireBuyForm(find("turn"), clock, () => sale, { admission: () => ticket.admission, refused: askForAnother });
   form?.redraw();
   show("turn", isTurn);
+  show("draw", Boolean(line.draw) && !isTurn); // nothing leads away from a turn
   show("over", next === "closed" || next === "sold_out");
   show("leave", next !== "closed");
   write("eta-label", ETA_LABELS[next] ?? "");
@@ -143,9 +145,7 @@ function adoptLine(facts) {
   if (isPutOff(lastTurn, turn, now)) write("reason", "The line moves more slowly than before, so your turn comes later than we said.");
   else if (turn !== null && lastTurn !== null && turn < lastTurn - 1000) write("reason", "");
   lastTurn = turn ?? lastTurn;
-  show("proof", Boolean(line.draw) && view !== "closed");
-  const proof = { ...line.draw, place: ticket?.place };
-  for (const name of ["commitment", "entries", "digest", "secret", "beacon", "seed", "place"]) fact(`draw-${name}`, String(proof[name] ?? ""));
+  if (line.draw && !line.draw.seed && line.state === "prequeue" && now < Date.parse(line.opens_at)) noteDown(slug, line);
 }
 
 const isDue = (now) => !signedOut && isTicketDue(line, refused ? null : ticket, now);
@@ -203,80 +203,19 @@ async function stand() {
   if (line.state === "off") location.reload();
 }
 
-// A sale without a line ---------------------------------------------------------------------------------------
-
-const asking = new AbortController();
-let waiting = false;
-let nextTryAt = null; // on performance.now()
-
-const BUSY = "More people want this right now than the door lets through.";
-
-const wanted = () => Math.max(1, Number(find("quantity").value) || 1);
-
-function drawWait() {
-  if (!waiting) return;
-  const wish = readWish(slug, wanted());
-  if (wish) write("waited", oneLine(Math.max(0, Date.now() - wish.since)));
-  const left = nextTryAt === null ? 0 : Math.ceil((nextTryAt - performance.now()) / 1000);
-  write("next", left > 0 ? `in ${left} s` : "now");
-}
-
-function end(outcome) {
-  waiting = false;
-  show("wait", false);
-  show("over", true);
-  show("leave", false);
-  tell(outcome.heading, outcome.text, outcome.problem || "refused");
-  document.title = `${outcome.heading} · Flux-Gate`;
-  const link = find("order-link");
-  link.hidden = !outcome.orderId;
-  if (outcome.orderId) link.href = orderPage(outcome.orderId, slug);
-  find("heading").focus();
-}
+// Which of the two rooms this is ------------------------------------------------------------------------------
 
 /** The shop asks for an admission: since we came, a line may have been formed. */
-async function joinTheLine() {
+async function lineFormed() {
   const answer = await readLine(slug, clock);
-  if (answer.line === null || answer.line.state === "off" || !waiting) return;
-  waiting = false;
-  asking.abort();
+  if (answer.line === null || answer.line.state === "off" || !door.isWaiting()) return;
+  door.leave();
   adoptLine(answer.line);
   stand();
 }
 
-async function wait(quantity) {
-  waiting = true;
-  wishFor(slug, quantity);
-  history.replaceState(null, "", roomPage(slug, quantity)); // a reload finds the same wish
-  write("wanted", String(quantity));
-  show("ask", false);
-  show("wait", true);
-  show("leave", true);
-  tell("You are in the waiting room", BUSY, "too-busy");
-  drawWait();
-  const onWait = (outcome, ms) => {
-    nextTryAt = performance.now() + ms;
-    if (outcome.problem === "admission-required") joinTheLine();
-    if (outcome.kind === "busy") tell("You are in the waiting room", BUSY, "too-busy");
-    else if (outcome.problem === "sale-paused") tell("The shop has paused this sale", "We keep asking, and go on by ourselves when it does.", outcome.problem);
-    else tell("You are in the waiting room", outcome.text, outcome.problem || "offline");
-    drawWait();
-  };
-  const outcome = await pursue({ slug, quantity, clock, signal: asking.signal, onWait, patient: true });
-  if (outcome === null) return;
-  if (outcome.kind === "accepted") location.replace(orderPage(outcome.orderId, slug));
-  else if (outcome.kind === "not-open") location.replace(countdownPage(slug));
-  else end(outcome);
-}
+const door = wireDoor({ slug, clock, tell, lineFormed });
 
-/** Came by a bare link, or long after: an order is placed for people, never for an address. */
-function askFirst() {
-  show("ask", true);
-  show("leave", true);
-  tell("The waiting room", "Shall we ask the shop for you until it lets you through?", "ask");
-}
-
-/** Which of the two rooms this is. */
 async function choose() {
   for (let attempt = 0; !leaving.signal.aborted; attempt += 1) {
     const answer = await readLine(slug, clock);
@@ -288,14 +227,15 @@ async function choose() {
     show("stale", true);
     await pause(delayMs(attempt, null), leaving.signal);
   }
-  if (named !== null && isAlive(readWish(slug, named))) wait(named);
-  else askFirst();
+  if (named !== null && isAlive(readWish(slug, named))) door.wait(named);
+  else door.askFirst();
 }
 
 function start() {
   write("words", "One moment…");
+  find("draw-link").href = drawPage(slug);
   if (named !== null) for (const field of document.querySelectorAll("[name=quantity]")) field.value = String(named);
-  everySecond(clock, (now) => (line ? drawLine(now) : drawWait()));
+  everySecond(clock, (now) => (line ? drawLine(now) : door.draw()));
   whenSeenAgain(() => {
     signedOut = false;
     nap.abort();
@@ -303,13 +243,8 @@ function start() {
   });
   whileVisible(refresh, () => (line ? 60 : 6));
   refresh();
-  find("ask").addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!waiting) wait(wanted());
-  });
   find("leave").addEventListener("click", () => {
-    leaveWish(slug, wanted());
-    asking.abort();
+    door.leave({ forGood: true });
     leaving.abort();
   });
   window.addEventListener("pageshow", (event) => event.persisted && location.reload());

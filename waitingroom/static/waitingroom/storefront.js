@@ -1,5 +1,7 @@
 /** The store front: the server drew the cards; this keeps their clocks, states and buttons true. */
-import { ask, createClock, everySecond, find, localTime, oneLine, phaseNow, show, showPills, whenSeenAgain, whileVisible, write } from "./fluxgate.js";
+import {
+  ask, createClock, everySecond, find, leadsIntoLine, localTime, oneLine, phaseNow, show, showPills, whenSeenAgain, whileVisible, write,
+} from "./fluxgate.js";
 import { wireBuyForm } from "./buyform.js";
 
 const clock = createClock();
@@ -12,8 +14,11 @@ function adoptClockOfThePage() {
 
 /** The facts that the server wrote on the card, in the API's words. */
 function factsOf(card) {
-  const { slug, state, phase, opensAt, closesAt, unitPrice, currency, limit } = card.dataset;
-  return { slug, state, phase, opens_at: opensAt, closes_at: closesAt, unit_price: unitPrice, currency, limit_per_customer: Number(limit), units_left: "unknown" };
+  const { slug, state, phase, opensAt, closesAt, unitPrice, currency, limit, waitingRoom } = card.dataset;
+  return {
+    slug, state, phase, opens_at: opensAt, closes_at: closesAt, unit_price: unitPrice, currency, limit_per_customer: Number(limit), units_left: "unknown",
+    waiting_room: waitingRoom === "true",
+  };
 }
 
 function wireCard(card) {
@@ -26,9 +31,12 @@ function wireCard(card) {
     const opening = phase === "upcoming" || phase === "opening";
     card.dataset.phase = phase;
     showPills(phase, sale.units_left, card);
-    form.allow(phase === "selling" || phase === "paused");
+    const lined = leadsIntoLine(sale, phase);
+    const buyable = !lined && (phase === "selling" || phase === "paused");
+    form.allow(buyable);
     show("clock-block", opening || phase === "selling" || phase === "paused", card);
-    show("buy", phase === "selling" || phase === "paused", card);
+    show("buy", buyable || form.isTrying(), card);
+    show("line-link", lined && !form.isTrying(), card);
     show("countdown-link", opening, card);
     write("clock-label", opening ? "Opens in" : "Closes in", card);
     const moment = opening ? sale.opens_at : sale.closes_at;
