@@ -6,11 +6,14 @@ from pathlib import Path
 _LIFETIME = timedelta(hours=2)
 
 
-def write(path: Path, *, tokens: bool, count: int) -> None:
-    """A line per buyer: the customer, and for our side the token, signed as the settings say."""
+def write(path: Path, *, tokens: bool, count: int, name: str = "buyer-{}") -> None:
+    """A line per buyer: the customer, and for our side the token, signed as the settings say.
+
+    `name` is what they are called, with a place for the number.
+    """
     with path.open("w") as file:
         for number in range(count):
-            customer = f"buyer-{number}"
+            customer = name.format(number)
             file.write(f"{customer} {token(customer) if tokens else ''}\n")
 
 

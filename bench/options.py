@@ -20,13 +20,16 @@ SETTINGS = {f"FLUXGATE_{name.upper()}" for name in Environment.model_fields}
 NOT_QUICK = ("sold-out-asked", "other-doors")
 USAGE = """Without a name all parts run, which takes under 10 minutes (--quick: 90 s), and the figures are
 kept in bench/results/ and shown in README.md. With names only those parts run, and nothing is kept unless
---keep says so. `table` writes the README's table again, `plot` draws the picture again."""
+--keep says so. `growth` and `line` (what a person in the waiting room costs, and a simulation of a
+million) run only when named. `table` writes the README's table again, `plot` draws the picture again."""
 
 
 def parse(arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(prog="python -m bench", description=USAGE)
     add = parser.add_argument
-    add("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; or growth; or plot or table")
+    add(
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; or growth or line; or plot or table"
+    )
     add("--quick", action="store_true", help="one short round of everything")
     add("--doors", default=None, metavar="DOOR,...", help=f"of {', '.join(DOORS)} (default: hot)")
     add("--ours-only", action="store_true", help="without the reference; its last figures are shown")
@@ -53,7 +56,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     add("--keep", action="store_true", help="write JSON and plot to bench/results/ also for single parts")
     add("--from", type=Path, metavar="FILE.json", dest="source", help="with plot: draw this again")
     options = parser.parse_args(arguments)
-    if strange := set(options.parts) - {*PARTS, "growth", "plot", "table"}:
+    if strange := set(options.parts) - {*PARTS, "growth", "line", "plot", "table"}:
         parser.error(f"there is no part {', '.join(sorted(strange))}")
     for setting in options.settings:
         name, given, _ = setting.partition("=")

@@ -5,7 +5,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-from bench import durable, growth, half_load, measuring, memory, original, other_doors, results
+from bench import (
+    durable,
+    growth,
+    half_load,
+    line,
+    line_report,
+    line_simulation,
+    line_summary,
+    measuring,
+    memory,
+    original,
+    other_doors,
+    results,
+)
 from bench.errors import Unfit
 from bench.ground import Ground
 from bench.measuring import ASKED, SCENARIOS, Knobs, Scenario
@@ -111,6 +124,18 @@ class _Bench:
             found["side_by_side"].append(asdict(beside))
             self._say(f"{count} sales: {beside.per_cpu_second:,.0f} per CPU-s")
         self._found["growth"] = found
+
+    def line(self) -> None:
+        quick = self._options.quick
+        side = Ours(self._options.doors[0], self._options.settings)
+        found = line.measure(self._ground, side, self._knobs, self._options.rounds, quick=quick)
+        self._say(line_report.headline(found))
+        looks, tickets = line.costs(found["looks"], "people"), line.costs(found["tickets"], "what")
+        day = line_simulation.simulate(line_simulation.Plan(every=200 if quick else 10))
+        found["simulation"] = line_summary.summary(
+            day, found["document"]["wire"], looks[max(looks)], tickets[line.AGAIN]
+        )
+        self._found["line"] = found
 
     def _sides(self, doors: Iterable[str] = (), forms: Iterable[str] = FORMS) -> list[Side]:
         chosen = dict.fromkeys((*self._options.doors, *doors))

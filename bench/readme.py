@@ -45,6 +45,7 @@ def block() -> str:
     pictures = {
         "latest.svg": "What an answer costs, Flux-Gate and Node",
         "growth.svg": "What an order costs as its sale grows",
+        "line.svg": "What a person in line costs, and what a million of them ask",
     }
     drawn = [
         f"![{text}](bench/results/{name})"

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from bench import machine, results, targets
+from bench import line_report, machine, results, targets
 from bench.figures import Figure
 from bench.measuring import ASKED, SCENARIOS
 from bench.results import Document
@@ -28,6 +28,8 @@ def show(found: Document, console: Console) -> None:
     if found["growth"]:
         console.print(_growth(found))
         console.print(_side_by_side(found))
+    if found.get("line"):
+        line_report.show(found["line"], console)
     if judged := targets.judge(found):
         console.print(_targets(judged))
     if limits := targets.limits(found):

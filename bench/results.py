@@ -35,6 +35,7 @@ def new(knobs: Any, *, quick: bool, whole: bool) -> Document:
         "memory": None,
         "other_doors": [],
         "growth": None,
+        "line": None,
     }
 
 
@@ -54,9 +55,9 @@ def sides(found: Document, part: str, scenario: str | None = None) -> list[str]:
 
 
 def save(found: Document) -> Path:
-    """bench/results/<date>-<commit>[-growth|-part][-quick].json."""
+    """bench/results/<date>-<commit>[-growth|-line|-part][-quick].json."""
     FOLDER.mkdir(exist_ok=True)
-    kind = "" if found["whole"] or found["quick"] else "-growth" if _only_growth(found) else "-part"
+    kind = "" if found["whole"] or found["quick"] else f"-{_alone(found)}"
     path = FOLDER / f"{found['at'][:10]}-{found['commit']}{kind}{'-quick' if found['quick'] else ''}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
     return path
@@ -64,12 +65,13 @@ def save(found: Document) -> Path:
 
 def picture(found: Document) -> Path:
     """Where its plot goes."""
-    name = "latest" if found["whole"] else "growth" if _only_growth(found) else "part"
-    return FOLDER / f"{name}.svg"
+    return FOLDER / f"{'latest' if found['whole'] else _alone(found)}.svg"
 
 
-def _only_growth(found: Document) -> bool:
-    return bool(found["growth"]) and not found["runs"]
+def _alone(found: Document) -> str:
+    """What a document is about that has no crowd's answers."""
+    about = [part for part in ("growth", "line") if found.get(part)]
+    return about[0] if len(about) == 1 and not found["runs"] else "part"
 
 
 def load(path: Path) -> Document:

@@ -25,10 +25,12 @@ def open_sales(
     *,
     limit: int = LIMIT,
     ids: Mapping[str, UUID] | None = None,
+    line: bool = False,
 ) -> None:
     """Armed and open, as an operator would have them: units by slug, and attempts a second by slug.
 
-    `limit` is units per customer; `ids`, where given, is of each sale by its slug.
+    `limit` is units per customer; `ids`, where given, is of each sale by its slug. With `line` buyers
+    wait in line first.
     """
     from django.utils import timezone
 
@@ -50,6 +52,7 @@ def open_sales(
             limit_per_customer=limit,
             admission_rate=rates[slug],
             burst=rates[slug],
+            admission_required=line,
         )
         arming.arm(sale, actor="bench")
         arming.open_sale(sale, actor="bench")

@@ -1,7 +1,8 @@
 """The targets of this project's issue "Faster than Node, in Django", and whether a document meets them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from bench import line
 from bench.durable import CONSUMER, WORKER
 from bench.figures import Figure
 from bench.measuring import ASKED
@@ -46,6 +47,9 @@ _PER_CPU = (
 )
 MEMORY_BYTES, MEMORY_REFUSALS = 1_000_000, 1_000_000
 OTHER_DOORS_MS = 200
+# Of the line.
+PERSON_BYTES, LONG_LINE, SAME = 200, 100_000, 0.25
+ASKED_PER_SECOND, OWN_ERROR_SECONDS = 1, 1.0
 
 
 def judge(found: Document, ours: str = OURS) -> list[Target]:
@@ -84,7 +88,42 @@ def limits(found: Document) -> list[Limit]:
         rows.append(
             Limit(what, f"{found_ms:.1f} ms", f"below {OTHER_DOORS_MS} ms", found_ms < OTHER_DOORS_MS)
         )
+    if found.get("line"):
+        rows += _of_the_line(found["line"])
     return rows
+
+
+def _of_the_line(found: dict[str, Any]) -> list[Limit]:
+    looks, last = line.costs(found["looks"], "people"), found["sizes"][-1]
+    few, many = min(looks), max(looks)
+    bytes_, ratio, long = last["bytes_per_person"], looks[many] / looks[few], many >= LONG_LINE
+    asked, eta = found["simulation"]["with"]["peak"], found["simulation"]["eta"]
+    return [
+        Limit(
+            f"Redis, for each of {last['people']:,} in line",
+            f"{bytes_:.0f} bytes",
+            f"below {PERSON_BYTES}",
+            bytes_ < PERSON_BYTES if long else None,
+        ),
+        Limit(
+            f"CPU of a look, {many:,} in line to {few:,}",
+            f"{ratio:.2f} times",
+            f"1, within {SAME:.0%}",
+            abs(ratio - 1) <= SAME if long else None,
+        ),
+        Limit(
+            "simulated: looks at the origin, per s and cache",
+            f"{asked:,}",
+            f"at most {ASKED_PER_SECOND}",
+            asked <= ASKED_PER_SECOND,
+        ),
+        Limit(
+            "simulated: error of the ETA where the pace stayed",
+            f"{eta['own_p90']:.3f} s",
+            f"below {OWN_ERROR_SECONDS:g} s (p90)",
+            eta["own_p90"] < OWN_ERROR_SECONDS,
+        ),
+    ]
 
 
 def _at_least(what: str, other: str, unit: str, mine: Figure, theirs: Figure, wanted: float) -> Target:

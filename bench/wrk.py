@@ -34,7 +34,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Load:
-    """One run of wrk. `form` is how requests are written: "ours" or "reference"."""
+    """One run of wrk. `form` is how requests are written: see load.lua."""
 
     url: str
     form: str

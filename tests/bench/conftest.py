@@ -9,8 +9,17 @@ from bench import results, targets
 from bench.durable import CONSUMER, WORKER, Durable
 from bench.growth import Beside, Size
 from bench.half_load import HalfLoad
+from bench.line import AGAIN, KNOWN, NEW, Asked, Written
+from bench.line_fill import Size as InLine
+from bench.line_simulation import Plan, simulate
+from bench.line_summary import summary
 from bench.measuring import SCENARIOS, Knobs, Run
 from bench.original import Original
+
+SMALL = Plan(
+    people=1000, every=1, early_seconds=60, late_seconds=60, paces=((0, 20.0), (15, 0.0), (20, 10.0)),
+    turn_seconds=10, buying=(1.0, 5.0), draw_seconds=1.0, missing=0.1,
+)  # fmt: skip
 
 
 def run(scenario: str, side: str, per_cpu_second: float) -> dict[str, Any]:
@@ -50,3 +59,21 @@ def found() -> results.Document:
         "side_by_side": [asdict(Beside(10, 30_000.0, 5.0, 5_000, 9_000))],
     }
     return made
+
+
+@pytest.fixture
+def a_line() -> dict[str, Any]:
+    """What the bench of the line has found; a small crowd was simulated."""
+    sizes = (10, 1_000, 100_000)
+    looks = [Asked(size, "look", 50_000, 60.0, 0.1, 16_000.0, 9_000, 20_000) for size in sizes]
+    asked = [
+        Asked(sizes[-1], what, 6_000, 200.0, 5.0, 5_000.0, 9_000, 20_000) for what in (NEW, KNOWN, AGAIN)
+    ]
+    return {
+        "sizes": [asdict(InLine(size, 75.0)) for size in sizes],
+        "looks": [asdict(each) for each in looks],
+        "tickets": [asdict(each) for each in asked],
+        "document": asdict(Written(1000, 1200, 4)),
+        "disturbed": 0,
+        "simulation": summary(simulate(SMALL), 1200, 60.0, 200.0),
+    }

@@ -111,7 +111,8 @@ def measured(folder: Path, found: results.Document, monkeypatch: pytest.MonkeyPa
     """Runs the command, which finds at once what `found` has."""
 
     def run(ground: Any, options: Any, knobs: Any, document: Any, say: Any) -> None:
-        parts = ("growth",) if options.parts == ["growth"] else set(found) - {"growth", "quick", "whole"}
+        apart = {"growth", "line"}
+        parts = set(options.parts) & apart or set(found) - apart - {"quick", "whole"}
         document.update({part: found[part] for part in parts})
 
     def measure(*arguments: str) -> set[str]:
@@ -141,6 +142,18 @@ def test_growth_is_shown_beside_the_newest_whole_bench(measured: Any) -> None:
     table = rows(readme.block())
     measured("growth", "--keep")
     assert "](bench/results/growth.svg)" in readme.README.read_text()
+    assert rows(readme.block()) == table
+
+
+def test_the_line_is_shown_beside_it_too(
+    measured: Any, found: results.Document, a_line: dict[str, Any]
+) -> None:
+    measured()
+    table = rows(readme.block())
+    found["line"] = a_line
+    names = measured("line", "--keep")
+    assert {f"{found['at'][:10]}-{found['commit']}-line.json", "line.svg"} <= names
+    assert "](bench/results/line.svg)" in readme.README.read_text()
     assert rows(readme.block()) == table
 
 
