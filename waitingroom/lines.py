@@ -5,6 +5,7 @@ in calls that many share. Its connections are its own: no crowd in line stands i
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from sales.gate import GateUnreachable, pool_keys
 from waitingroom.line import Line, decode, join_script, line_keys
 
 SEEN_SECONDS = 0.5
+LATE_SECONDS = 1.0
 MOST_SALES = 4096
 
 
@@ -72,14 +74,21 @@ class Lines:
         await self._client.aclose()
 
     async def see(self, facts: Facts) -> Seen:
-        """The line of an armed sale, SEEN_SECONDS old at most. Raises GateUnreachable."""
+        """The line of an armed sale, about SEEN_SECONDS old. Raises GateUnreachable.
+
+        While one looks again the others are shown what was seen before, for LATE_SECONDS at most: a Redis
+        that is slow for a moment must not make a whole line wait.
+        """
         seen = self._seen.get(facts.slug)
-        if seen is not None and time.monotonic() - seen.at < SEEN_SECONDS:
+        age = time.monotonic() - seen.at if seen else math.inf
+        if seen and age < SEEN_SECONDS:
             return seen
         looking = self._looking.get(facts.slug)
         if looking is None:  # one of many looks, the others wait for what it sees
             looking = self._looking[facts.slug] = asyncio.ensure_future(self._look(facts))
             looking.add_done_callback(look_at)
+        if seen and age < LATE_SECONDS:
+            return seen
         return await asyncio.shield(looking)
 
     async def join(
