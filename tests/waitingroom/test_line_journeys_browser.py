@@ -94,10 +94,14 @@ def test_who_goes_back_after_buying_is_led_to_the_order(
     visitor.page.go_back()
     visitor.arrives("room")
     visitor.sees("It is your turn")
+    note = visitor.page.get_by_text("You have placed an order in this sale.")
+    expect(note).to_be_visible()
     assert len(visitor.orders_sent) == 1
     buy_button(visitor.page).click()
     expect(visitor.page.get_by_text("You have yours already.")).to_be_visible()
-    visitor.page.get_by_role("link", name="See your order").click()
+    visitor.does_not_scroll_sideways()
+    visitor.photographs("room-bought")
+    note.get_by_role("link", name="See your order").click()
     assert visitor.arrives("order")["order"] == order
     one_order(sale, order)
 

@@ -178,6 +178,11 @@ export async function takeTicket(slug) {
   return { problem: problemOf(body), status, retryAfter };
 }
 
+const orderName = (slug) => `fluxgate.order.${slug}`;
+
+/** The latest order that this browser placed in a sale, or null. */
+export const lastOrder = (slug) => storage.getItem(orderName(slug));
+
 /** Send the order once, under the key of its wish. */
 async function placeOrder(slug, quantity, key, admission) {
   return outcomeOf(
@@ -202,6 +207,7 @@ export async function pursue({ slug, quantity, clock, signal, onWait, patient = 
     const outcome = await placeOrder(slug, quantity, wish.key, admission);
     if (outcome.kind === "accepted" || (outcome.kind === "over" && outcome.final)) {
       forgetWish(slug, quantity);
+      if (outcome.orderId) storage.setItem(orderName(slug), outcome.orderId);
       return outcome;
     }
     const current = readWish(slug, quantity);

@@ -1,7 +1,7 @@
 /** The countdown: big, on the server's clock, and at zero the buy button is here. */
 import {
-  createClock, everySecond, find, leadsIntoLine, localTime, milestone, money, parts, phaseNow, readSale, roomPage, saleParameter, show, showPills, twoDigits, whenSeenAgain, whileVisible,
-  write,
+  createClock, everySecond, find, leadsIntoLine, localTime, milestone, money, parts, phaseNow, readSale, roomPage, saleParameter, show, showPills, twoDigits,
+  whenSeenAgain, whileVisible, write,
 } from "./fluxgate.js";
 import { wireBuyForm } from "./buyform.js";
 

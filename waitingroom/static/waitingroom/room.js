@@ -3,10 +3,10 @@
  * the turn has come; that is here. A sale without one, whose door is just too narrow: door.js.
  */
 import {
-  createClock, delayMs, drawPage, everySecond, find, localTime, milestone, oneLine, pause, phaseNow, quantityParameter, readLine, readSale, saleParameter, show,
-  showPills, whenSeenAgain, whileVisible, write,
+  createClock, delayMs, drawPage, everySecond, find, localTime, milestone, oneLine, orderPage, pause, phaseNow, quantityParameter, readLine, readSale,
+  saleParameter, show, showPills, whenSeenAgain, whileVisible, write,
 } from "./fluxgate.js";
-import { isAlive, readWish, takeTicket } from "./buying.js";
+import { isAlive, lastOrder, readWish, takeTicket } from "./buying.js";
 import { wireBuyForm } from "./buyform.js";
 import { noteDown } from "./commitment.js";
 import { wireDoor } from "./door.js";
@@ -234,6 +234,9 @@ async function choose() {
 function start() {
   write("words", "One moment…");
   find("draw-link").href = drawPage(slug);
+  const order = lastOrder(slug);
+  show("bought", order !== null);
+  if (order !== null) find("bought-link").href = orderPage(order, slug);
   if (named !== null) for (const field of document.querySelectorAll("[name=quantity]")) field.value = String(named);
   everySecond(clock, (now) => (line ? drawLine(now) : door.draw()));
   whenSeenAgain(() => {
