@@ -11,6 +11,7 @@ import pytest
 from sales.identity import mint
 from sales.models import Sale
 from tests.running_site import Site
+from tests.waitingroom.standing import queue_up
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,11 +40,15 @@ print(answer.text)
 """
 
 
+LINE = "Waiting in line"
+
+
 def lines(document: str, section: str) -> str:
-    """The shell blocks of one section, or of the whole document, without what a reader fills in."""
+    """The shell blocks of one section, or of the whole document but LINE, without what a reader fills in."""
     text = (ROOT / document).read_text()
-    if section:
-        text = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    before, _, after = text.partition(f"## {section or LINE}\n")
+    inside, _, behind = after.partition("\n## ")
+    text = inside if section else before + behind
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
     return re.sub(r"^(SITE|SALE|TOKEN)=.*\n", "", "".join(blocks), flags=re.M)
 
@@ -54,32 +59,37 @@ def sale(site: Site) -> Sale:
     return site.sell(allotment=10)
 
 
+def run(site: Site, folder: Path, script: str, **known: str) -> str:
+    """What the lines print, with our curl in front of any other."""
+    curl = folder / "curl"
+    (folder / "curl.py").write_text(CURL)
+    # By way of sh: the path of an interpreter in a first line must not have a space.
+    curl.write_text('#!/bin/sh\nexec "$PYTHON" "$0.py" "$@"\n')
+    curl.chmod(0o755)
+    answer = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=os.environ
+        | {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHON": sys.executable, "SITE": site.url}
+        | known,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stdout
+    return answer.stdout
+
+
 @pytest.mark.parametrize(
     ("document", "section", "curls"), [("README.md", "The API in five lines", 5), ("docs/api.md", "", 4)]
 )
 def test_the_examples_work(
     site: Site, sale: Sale, tmp_path: Path, document: str, section: str, curls: int
 ) -> None:
-    curl = tmp_path / "curl"
-    (tmp_path / "curl.py").write_text(CURL)
-    # By way of sh: the path of an interpreter in a first line must not have a space.
-    curl.write_text('#!/bin/sh\nexec "$PYTHON" "$0.py" "$@"\n')
-    curl.chmod(0o755)
     script = lines(document, section)
     assert len(re.findall(r"\bcurl ", script)) == curls
-    answer = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env=os.environ
-        | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-        | {"PYTHON": sys.executable, "SITE": site.url, "SALE": sale.slug, "TOKEN": mint(f"ann-{document}")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
-    said = answer.stdout
-    assert answer.returncode == 0, said
+    said = run(site, tmp_path, script, SALE=sale.slug, TOKEN=mint(f"ann-{document}"))
     assert f'"slug":"{sale.slug}"' in said
     assert re.search(r'"state":"(queued|held)"', said)
     [order] = set(re.findall(r'"order_id":"([^"]+)"', said))
@@ -87,3 +97,12 @@ def test_the_examples_work(
     assert "/problems#" not in said
     if document == "README.md":
         assert "idempotency-replayed: true" in said
+
+
+def test_the_examples_of_the_line_work(site: Site, tmp_path: Path) -> None:
+    site.gatekeeper()
+    sale = queue_up(site)
+    said = run(site, tmp_path, lines("docs/api.md", LINE), SALE=sale.slug, TOKEN=mint("ann"))
+    assert said.count(f'"sale":"{sale.slug}"') == 2
+    assert '"segments":[' in said
+    assert '"ticket":"' in said
