@@ -112,7 +112,9 @@ class Site(Web):
         self._before = settings.FLUXGATE
         settings.FLUXGATE = self._before.model_copy(update={"kafka_topic": self.topic, "kafka_group": group})
         topic.ensure_topic()
-        self.environment = os.environ | {
+        # Only this process drives a browser: the site is to meet Django's own guard.
+        inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_ALLOW_ASYNC_UNSAFE"}
+        self.environment = inherited | {
             "FLUXGATE_KAFKA_TOPIC": self.topic,
             "FLUXGATE_KAFKA_GROUP": group,
         }

@@ -26,7 +26,7 @@ from waitingroom.admission import admit
 from waitingroom.draws import Draws
 from waitingroom.line import Line
 from waitingroom.lines import Lines, Seen
-from waitingroom.schedule import number_at, turn_at, turn_ends_at
+from waitingroom.schedule import number_at
 from waitingroom.schemas import LineFacts, LineState, TicketFacts, TicketRequest
 
 router = Router(tags=["waiting room"])
@@ -45,7 +45,7 @@ async def get_line(request: HttpRequest, sale: str) -> HttpResponse:
     """Everything a page needs to know where anybody in line stands. Cacheable for a second."""
     facts = await _facts(request, sale)
     seen = await _seen(request, facts)
-    now = seen.clock() if seen else await _state(request)["turnstile"].now_ms()
+    now = seen.clock() if seen else time.time_ns() // 1_000_000
     unchanging = described(facts, seen, now)
     written = msgspec.json.encode(unchanging)
     etag = f'W/"{hashlib.sha1(written, usedforsecurity=False).hexdigest()[:20]}"'
@@ -74,7 +74,8 @@ async def take_ticket(request: HttpRequest, sale: str, body: TicketRequest) -> H
     state = _line_state(seen, line, seen.clock())
     if state == "closed":
         raise Problem("sale-closed")
-    shown = tickets.number_of(body.ticket, sale, customer) if body.ticket else None
+    tag = line.tag(customer)
+    shown = tickets.number_of(body.ticket, sale, tag) if body.ticket else None
     missed: int | None = None
     while True:
         now = seen.clock()
@@ -82,27 +83,25 @@ async def take_ticket(request: HttpRequest, sale: str, body: TicketRequest) -> H
         lowest = math.ceil(number_at(line.segments, now))
         try:
             number, entries = await _lines(request).join(
-                facts, line.tag(customer), lowest=lowest, missed=missed, shown=shown
+                facts, tag, lowest=lowest, missed=missed, shown=shown
             )
         except GateUnreachable as error:
             raise _unavailable() from error
-        place = line.place(number, entries)
-        begins = None if place is None else turn_at(line.segments, place)
-        ends = None if begins is None else turn_ends_at(line.segments, begins, line.turn_seconds)
-        if missed is not None or ends is None or now < ends:
+        turn = line.turn(number, entries)
+        if missed is not None or not turn.is_over(now):
             break
         missed = number  # at the end of the line there is another one
-    yours = begins is not None and begins <= now
-    until = ends if ends is not None else now + 1000 * line.turn_seconds
+    yours = turn.has_begun(now)
+    until = now + 1000 * line.turn_seconds if turn.ends is None else turn.ends
     answer = {
         "sale": sale,
-        "ticket": tickets.sign(sale, customer, number),
+        "ticket": tickets.sign(sale, tag, number),
         "number": number,
-        "entry": line.tag(customer),
-        "place": place,
+        "entry": tag,
+        "place": turn.place,
         "state": "your_turn" if yours else "prequeue" if now < line.opens_at else "waiting",
         "missed": missed is not None,
-        "turn_at": begins and from_ms(begins),
+        "turn_at": turn.begins and from_ms(turn.begins),
         "turn_ends_at": (yours or None) and from_ms(until),
         # On the clock that will look at it: only the line and the window live on the gate's.
         "admission": admit(sale, customer, until=time.time() + (until - now) / 1000) if yours else None,
@@ -123,20 +122,21 @@ async def take_ticket(request: HttpRequest, sale: str, body: TicketRequest) -> H
 async def list_entries(request: HttpRequest, sale: str) -> HttpResponse:
     """The list that was frozen at the opening: a tag a line, in the order of the numbers, from 0."""
     draws: Draws = _state(request)["draws"]
+    await _facts(request, sale)  # made-up keys must not reach PostgreSQL
     try:
-        entries = await draws.entries(sale) if "\0" not in sale else None
+        entries = await draws.entries(sale)
     except DatabaseAway as error:
         raise _unavailable() from error
     if entries is None:
         raise Problem("not-found", "There has been no draw for this sale.")
     headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "public, max-age=86400"}
-    return Reply(200, entries.encode(), headers)
+    return Reply(200, entries, headers)
 
 
 def described(facts: Facts, seen: Seen | None, now: int) -> dict[str, Any]:
-    """LineFacts but for the time; `now` is Unix ms on the gate's clock."""
-    line = _line(seen) if seen and seen.required else None
-    described: dict[str, Any] = {
+    """LineFacts but for the time; `now` is Unix ms on the gate's clock. `seen` is None before the arming."""
+    line = _line(seen) if seen and (seen.required or seen.line) else None
+    told: dict[str, Any] = {
         "sale": facts.slug,
         "state": "off",
         "opens_at": from_ms(facts.opens_at),
@@ -147,13 +147,13 @@ def described(facts: Facts, seen: Seen | None, now: int) -> dict[str, Any]:
         "units_left": units_left(seen.remaining, seen.loaded) if seen else "unknown",
         "units_about": _about(seen.remaining) if seen else None,
         "odds": None,
-        "draw": None,
+        "draw": line.draw if line else None,
         "message": "",
     }
-    if seen is None or line is None:
-        return described
+    if seen is None or line is None or not seen.required:
+        return told
     had_a_turn = math.floor(number_at(line.segments, now))
-    return described | {
+    return told | {
         "state": _line_state(seen, line, now),
         "turn_seconds": line.turn_seconds,
         "segments": [
@@ -165,7 +165,6 @@ def described(facts: Facts, seen: Seen | None, now: int) -> dict[str, Any]:
             "likely_below": had_a_turn + seen.remaining,
             "possible_below": had_a_turn + HOPE * seen.remaining,
         },
-        "draw": line.draw,
         "message": line.message,
     }
 

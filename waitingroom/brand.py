@@ -12,6 +12,7 @@ from django.core.cache import cache
 from django.db import DatabaseError, InterfaceError
 
 from sales.database import Database, DatabaseAway
+from sales.deadline import look_at
 from waitingroom.models import Brand
 
 FRESH_SECONDS = 10
@@ -81,6 +82,8 @@ class Brands:
         self._database = database
         self._known: tuple[float, BrandFacts] | None = None
         self._reading: asyncio.Future[BrandFacts] | None = None
+        self._logo: tuple[float, Logo | None] | None = None
+        self._reading_logo: asyncio.Future[Logo | None] | None = None
 
     async def facts(self) -> BrandFacts:
         """FRESH_SECONDS old at most, while PostgreSQL answers."""
@@ -101,6 +104,19 @@ class Brands:
         return facts
 
     async def logo(self) -> Logo | None:
-        """The merchant's own, None without one. Raises DatabaseAway."""
-        found = await self._database.ask(lambda: Brand.objects.exclude(logo_type="").first())
-        return Logo(content=bytes(found.logo), media_type=found.logo_type) if found else None
+        """The merchant's own, None without one; FRESH_SECONDS old at most. Raises DatabaseAway."""
+        if self._logo and time.monotonic() - self._logo[0] < FRESH_SECONDS:
+            return self._logo[1]
+        if self._reading_logo is None:
+            self._reading_logo = asyncio.ensure_future(self._read_logo())
+            self._reading_logo.add_done_callback(look_at)
+        return await asyncio.shield(self._reading_logo)
+
+    async def _read_logo(self) -> Logo | None:
+        try:
+            found = await self._database.ask(lambda: Brand.objects.exclude(logo_type="").first())
+        finally:
+            self._reading_logo = None
+        logo = Logo(content=bytes(found.logo), media_type=found.logo_type) if found else None
+        self._logo = (time.monotonic(), logo)
+        return logo

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 ROUNDS = 10  # more than the 4 of Luby and Rackoff: with a few entries the halves have a few bits
+LEAST_BITS = 4  # of a half: with 2, some orders of four people came 9 % more often than others
 
 
 def commitment(secret: bytes) -> str:
@@ -69,7 +70,7 @@ def place(seed: bytes, number: int, entries: int) -> int:
     """The place in line, from 0, of an entry's number. Raises ValueError when it took no part."""
     if not 0 <= number < entries:
         raise ValueError(f"number {number} is not among {entries} entries")
-    half = max(2, ((entries - 1).bit_length() + 1) // 2)
+    half = max(LEAST_BITS, ((entries - 1).bit_length() + 1) // 2)
     while True:
         number = _permuted(seed, number, half)
         if number < entries:

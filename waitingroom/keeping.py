@@ -4,16 +4,17 @@ One process of several does it (run_gatekeeper). Two at once are harmless: a pac
 published says the same. Nobody waits for it: while it is away, the line goes on as it was last published.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import redis
 import structlog
-from django.db import IntegrityError, InterfaceError, InternalError, OperationalError, connection, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -22,14 +23,15 @@ from sales.gate import GateUnreachable, Image, image, reaching, require_admissio
 from sales.models import Sale, SaleState
 from waitingroom import draw
 from waitingroom.line import Drawn, Line, encode, join_script, line_keys
-from waitingroom.models import Room
+from waitingroom.models import Pace, Room
 from waitingroom.schedule import Segment, number_at
 from waitingroom.steering import STEER_SECONDS, Look, bounded, steered
 
 LOOK_SECONDS = 0.5
 REST_SECONDS = 2.0  # after something was away
-# Published of a line's past. A place before them has had its turn.
-MOST_SEGMENTS = 64
+MOST_SEGMENTS = 1000  # published; a line whose pace changes so often in one turn has other troubles
+AHEAD = 100  # numbers that are kept in mind before they are handed out
+FREEZING_SECONDS = 0.05  # of a step, for reading the entries of a draw
 OVER = timedelta(hours=1)
 _SCANNED = 2000  # entries of a draw read at a time
 
@@ -39,8 +41,10 @@ logger = structlog.get_logger(__name__)
 class Keeper:
     """Looks after every line, one `step` at a time."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, log_takes: Callable[[], bool] = lambda: True) -> None:
+        """`log_takes` says whether the log takes records: without it every order would be refused."""
         self._client = client
+        self._log_takes = log_takes
         self._look_at = 0.0
         self._frozen: dict[UUID, Iterator[None]] = {}  # draws whose entries are being read
         self._looks: dict[UUID, Look] = {}  # of lines that are steered
@@ -52,19 +56,19 @@ class Keeper:
         self._look_at = time.monotonic() + LOOK_SECONDS
         try:
             self.look()
-        except (GateUnreachable, redis.RedisError) as error:
-            self._put_off(error)
-        except (OperationalError, InterfaceError, InternalError) as error:
-            connection.close()
+        except (DatabaseError, InterfaceError) as error:
             self._put_off(error)
 
     def look(self) -> None:
-        """Every line once. Raises GateUnreachable and Django's database errors."""
+        """Every line once; one that goes wrong keeps no other waiting. Raises Django's database errors."""
         # What is over was published for the last time when it closed.
         over = Q(state=SaleState.CLOSED, updated_at__lt=timezone.now() - OVER)
         for sale in Sale.objects.filter(admission_required=True, state__in=GATED).exclude(over):
-            room, _ = Room.objects.defer("entries").get_or_create(sale=sale)  # the list may be long
-            self._keep(sale, room)
+            try:
+                room, _ = Room.objects.defer("entries").get_or_create(sale=sale)  # the list may be long
+                self._keep(sale, room)
+            except (GateUnreachable, redis.RedisError, DatabaseError, InterfaceError) as error:
+                self._put_off(error, sale.slug)
 
     def _keep(self, sale: Sale, room: Room) -> None:
         if require_admission(self._client, sale.id, not room.passes):
@@ -75,34 +79,21 @@ class Keeper:
             following: Any = self._client.hget(line_keys(sale.id).line, "next")
         gate = image(self._client, sale.id)
         gate_seconds = (time.monotonic() - begun) / 3
-        now = int(seconds) * 1000 + int(micros) // 1000
-        if now >= to_ms(sale.opens_at) and room.entered is None and not self._is_frozen(sale, room):
-            return self._publish(sale, room, now)
-        if room.entered is not None and not room.is_drawn:
-            return self._publish(sale, room, now)  # nobody has a place yet, so no turn comes
-        last = room.paces.last()
-        segments = [Segment(last.from_time, last.from_number, last.rate)] if last else []
-        rate, reason = _pace(sale, room, gate, now)
-        if rate and gate and room.steers:
-            tickets, turns = int(following or 0), int(number_at(segments, now))
-            look = Look(begun, gate, min(tickets, turns), max(0, tickets - turns), gate_seconds)
-            rate, reason = self._steer(room, last.rate if last else 0, look) or (last.rate if last else 0, "")
-        if rate != (last.rate if last else 0):
-            since = max(now, last.from_time if last else 0)
-            ordinal = last.ordinal + 1 if last else 0
-            logger.info("line changes its pace", sale=sale.slug, rate=rate, reason=reason)
-            try:
-                with transaction.atomic():
-                    room.paces.create(
-                        ordinal=ordinal,
-                        from_time=since,
-                        from_number=number_at(segments, since),
-                        rate=rate,
-                        reason=reason,
-                    )
-            except IntegrityError:
-                return None  # another keeper was faster; the next look sees what it did
-        return self._publish(sale, room, now)
+        now, tickets = int(seconds) * 1000 + int(micros) // 1000, int(following or 0)
+        _keep_in_mind(room, tickets)
+        is_open = now >= to_ms(sale.opens_at) and room.entered is None and not self._is_frozen(sale, room)
+        if not is_open and (room.entered is None or room.is_drawn):  # else nobody has a place yet
+            last = room.paces.last()
+            rate, reason = _pace(sale, room, gate, now, self._log_takes())
+            if rate and gate and room.steers:
+                turns = int(number_at(_as_segments([last] if last else []), now))
+                look = Look(begun, gate, min(tickets, turns), max(0, tickets - turns), gate_seconds)
+                before = last.rate if last else 0
+                rate, reason = self._steer(room, before, look) or (before, "")
+            if rate != (last.rate if last else 0):
+                logger.info("line changes its pace", sale=sale.slug, rate=rate, reason=reason)
+                _write(room, last, now, rate, reason)
+        self._publish(sale, room, now)
 
     def _steer(self, room: Room, rate: float, look: Look) -> tuple[float, str] | None:
         """The new pace of a line that moves, and why; None: it goes on as it does."""
@@ -118,8 +109,10 @@ class Keeper:
     def _is_frozen(self, sale: Sale, room: Room) -> bool:
         """Reads the entries piece by piece: nobody else may wait for a million of them."""
         reading = self._frozen.setdefault(sale.pk, self._freeze(sale, room))
+        until = time.monotonic() + FREEZING_SECONDS
         try:
-            next(reading)
+            while time.monotonic() < until:
+                next(reading)
         except StopIteration:
             del self._frozen[sale.pk]
             room.refresh_from_db(fields=["entered", "digest"])
@@ -146,18 +139,22 @@ class Keeper:
                 if int(number) < len(tags):
                     tags[int(number)] = tag
             yield
+        with reaching():
+            standing: Any = self._client.hget(keys.line, "entries")
+        if standing != str(len(tags)):
+            return  # lost while it was read: the next look begins again with what is there then
         entries = draw.listed(tags)
         Room.objects.filter(pk=room.pk, entered__isnull=True).update(
-            entries=entries, entered=len(tags), digest=draw.digest(entries), frozen_at=timezone.now()
+            entries=entries, entered=len(tags), digest=draw.digest(entries)
         )
         logger.info("draw made", sale=sale.slug, entries=len(tags))
 
     def _publish(self, sale: Sale, room: Room, now: int) -> None:
         keys = line_keys(sale.id)
-        line = _line(sale, room)
+        line = _line(sale, room, now)
         told = encode(line)
         # After a loss the numbers go on behind everybody who has been given one, as far as is known here.
-        least = max(line.draw.entries or 0, math.ceil(number_at(line.segments, now)))
+        least = max(room.handed, line.draw.entries or 0, math.ceil(number_at(line.segments, now)))
         with reaching():
             pipeline = self._client.pipeline(transaction=True)
             pipeline.hsetnx(keys.line, "next", str(least))
@@ -166,15 +163,61 @@ class Keeper:
             pipeline.hset(keys.line, mapping={"image": told, "opens_at": line.opens_at})
             pipeline.execute()
 
-    def _put_off(self, error: Exception) -> None:
-        logger.warning("lines not looked after", error=str(error))
+    def _put_off(self, error: Exception, sale: str = "") -> None:
+        logger.warning("lines not looked after", sale=sale, error=str(error))
+        if isinstance(error, DatabaseError | InterfaceError):
+            connection.close()
         self._look_at = time.monotonic() + REST_SECONDS
 
 
-def _pace(sale: Sale, room: Room, gate: Image | None, now: int) -> tuple[float, str]:
+def _keep_in_mind(room: Room, tickets: int) -> None:
+    """Writes down a number above all that are handed out, for the day on which Redis has lost them.
+
+    It is ahead by as much as may be handed out before the next look: those numbers stay empty then.
+    """
+    if tickets > room.handed - AHEAD:
+        Room.objects.filter(pk=room.pk).update(handed=tickets + 2 * max(AHEAD, tickets - room.handed))
+
+
+def _write(room: Room, last: Pace | None, now: int, rate: float, reason: str) -> None:
+    """The next segment. When another keeper was faster, the next look sees what it did."""
+    # A clock that was set back begins anew where the line stood: nothing waits for it to catch up.
+    number = number_at(_as_segments([last]), max(now, last.from_time)) if last else 0.0
+    with contextlib.suppress(IntegrityError), transaction.atomic():
+        room.paces.create(
+            ordinal=last.ordinal + 1 if last else 0,
+            from_time=now,
+            from_number=number,
+            rate=rate,
+            reason=reason,
+        )
+
+
+def _as_segments(paces: Iterable[Pace]) -> list[Segment]:
+    return [Segment(pace.from_time, pace.from_number, pace.rate) for pace in paces]
+
+
+def _told(room: Room, now: int) -> tuple[Segment, ...]:
+    """The newest segments, back to where every turn that came before them is over by now."""
+    found: list[Segment] = []
+    moved = 0.0
+    for segment in _as_segments(room.paces.order_by("-ordinal")[:MOST_SEGMENTS]):
+        until = found[-1].from_time if found else now
+        if found and segment.from_time > until:
+            continue  # written while the clock was ahead
+        found.append(segment)
+        moved += max(0, until - segment.from_time) / 1000 if segment.rate else 0
+        if moved > room.turn_seconds:
+            break
+    return tuple(reversed(found))
+
+
+def _pace(sale: Sale, room: Room, gate: Image | None, now: int, log_takes: bool) -> tuple[float, str]:
     """Turns per second from now on, and why."""
     if gate is None or gate.state == "arming":
         return 0, "the gate is being armed again"
+    if room.passes:
+        return 0, "everybody passes"
     if sale.state == SaleState.PAUSED:
         return 0, "the sale is paused"
     if sale.state != SaleState.OPEN or not to_ms(sale.opens_at) <= now < to_ms(sale.closes_at):
@@ -182,17 +225,18 @@ def _pace(sale: Sale, room: Room, gate: Image | None, now: int) -> tuple[float, 
     # Turns that come while nothing can be bought would be lost to those who waited for them.
     if gate.remaining == 0:
         return 0, "no unit is left"
+    if not log_takes:
+        return 0, "orders cannot be written down"
     return room.turn_rate, "as set by the operator" if room.turn_rate else "stopped by the operator"
 
 
-def _line(sale: Sale, room: Room) -> Line:
-    paces = list(room.paces.order_by("-ordinal")[:MOST_SEGMENTS])[::-1]
+def _line(sale: Sale, room: Room, now: int) -> Line:
     return Line(
         salt=bytes(room.salt).hex(),
         opens_at=to_ms(sale.opens_at),
         closes_at=to_ms(sale.closes_at),
         turn_seconds=room.turn_seconds,
-        segments=tuple(Segment(pace.from_time, pace.from_number, pace.rate) for pace in paces),
+        segments=_told(room, now),
         message=room.message,
         draw=drawn(room),
     )

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from waitingroom import draw
-from waitingroom.schedule import Segment
+from waitingroom.schedule import Segment, turn_at, turn_ends_at
 
 _LUA = Path(__file__).parent / "lua"
 
@@ -69,6 +69,27 @@ class Line(msgspec.Struct, frozen=True):
         if self.draw.seed is None or self.draw.entries is None or number >= self.draw.entries:
             return None
         return draw.place(bytes.fromhex(self.draw.seed), number, self.draw.entries)
+
+    def turn(self, number: int, entries: int | None) -> "Turn":
+        """When the turn of a number comes, and ends."""
+        place = self.place(number, entries)
+        begins = None if place is None else turn_at(self.segments, place)
+        ends = None if begins is None else turn_ends_at(self.segments, begins, self.turn_seconds)
+        return Turn(place, begins, ends)
+
+
+class Turn(NamedTuple):
+    """Of a number: Unix ms, None while nobody can know it. `ends` is None while the line stands still."""
+
+    place: int | None
+    begins: int | None
+    ends: int | None
+
+    def is_over(self, now: int) -> bool:
+        return self.ends is not None and now >= self.ends
+
+    def has_begun(self, now: int) -> bool:
+        return self.begins is not None and self.begins <= now
 
 
 @lru_cache(maxsize=1024)

@@ -112,9 +112,14 @@ class Lines:
             pipeline.hmget(line_keys(facts.sale_id).line, ["image", "next", "entries"])
             gate = pool_keys(facts.sale_id, facts.pool).gate
             pipeline.hmget(gate, ["admission_required", "state", "remaining", "loaded"])
-            (seconds, micros), told, standing = await self._within(pipeline.execute())
+            try:
+                (seconds, micros), told, standing = await self._within(pipeline.execute())
+            except RedisError as error:  # full, loading ...
+                raise GateUnreachable(str(error)) from error
             image, following, entries = told
             required, state, remaining, loaded = standing
+            if required is None:  # it is being armed again: what it asks for is not known
+                raise GateUnreachable("the gate of this sale does not stand")
             seen = Seen(
                 time.monotonic(),
                 int(seconds) * 1000 + int(micros) // 1000,

@@ -68,8 +68,8 @@ class Room(models.Model):
         "beacon",
         max_length=200,
         blank=True,
-        help_text="A value nobody knows before the opening, announced beforehand: it joins the draw, which "
-        "waits for it. Fixed from the opening on.",
+        help_text="A value nobody knows before the opening, and how it will be spelled. It joins the draw, "
+        "which waits for it. Once announced it stays.",
     )
     beacon = models.CharField(
         "value of the beacon",
@@ -82,7 +82,8 @@ class Room(models.Model):
     entries = models.TextField(blank=True, editable=False)
     entered = models.PositiveIntegerField("entries", null=True, editable=False)
     digest = models.CharField(max_length=64, blank=True, editable=False)
-    frozen_at = models.DateTimeField(null=True, editable=False)
+    # Above every number that has been handed out: see waitingroom/keeping.py.
+    handed = models.PositiveBigIntegerField(default=0, editable=False)
 
     class Meta:
         verbose_name = "waiting room"

@@ -7,6 +7,7 @@ JavaScript buys through the shop's own server, which has the buyer's token and t
 import math
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -18,7 +19,7 @@ from waitingroom import tickets
 from waitingroom.api import described
 from waitingroom.line import Line
 from waitingroom.lines import Lines, Seen
-from waitingroom.schedule import number_at, turn_at, turn_ends_at
+from waitingroom.schedule import number_at
 
 REFRESH_SECONDS = 15
 
@@ -34,15 +35,14 @@ async def plain_line(request: HttpRequest, sale: str) -> HttpResponse:
             raise Http404
         seen = await lines.see(facts) if facts.seal or facts.fenced else None
     except (GateUnreachable, Fenced):
-        context: dict[str, Any] = {"refresh": REFRESH_SECONDS}
-        return _answer(request, context, status=503)
+        return await _answer(request, {}, status=503)
     if seen and seen.required and seen.line is None:
-        return _answer(request, {"refresh": REFRESH_SECONDS}, status=503)
+        return await _answer(request, {}, status=503)
     told = described(facts, seen, seen.clock() if seen else 0)
-    context = {"line": told, "refresh": REFRESH_SECONDS}
+    context: dict[str, Any] = {"line": told}
     if seen and seen.line and told["state"] != "off":
         context |= _place(seen, seen.line, sale, request.GET.get("ticket", ""))
-    return _answer(request, context)
+    return await _answer(request, context)
 
 
 def _place(seen: Seen, line: Line, sale: str, ticket: str) -> dict[str, Any]:
@@ -51,20 +51,22 @@ def _place(seen: Seen, line: Line, sale: str, ticket: str) -> dict[str, Any]:
     if found is None or found[0] != sale:
         return {}
     number, now = found[2], seen.clock()
-    place = line.place(number, seen.entries)
-    begins = None if place is None else turn_at(line.segments, place)
-    ends = None if begins is None else turn_ends_at(line.segments, begins, line.turn_seconds)
+    turn = line.turn(number, seen.entries)
+    ahead = None if turn.place is None else max(0, math.ceil(turn.place - number_at(line.segments, now)))
     return {
         "number": number,
-        "ahead": None if place is None else max(0, math.ceil(place - number_at(line.segments, now))),
-        "turn": from_ms(begins) if begins and begins > now else None,
-        "is_turn": bool(begins and begins <= now and (ends is None or now < ends)),
-        "missed": bool(ends and now >= ends),
+        "ahead": ahead,
+        "turn": from_ms(turn.begins) if turn.begins and turn.begins > now else None,
+        "is_turn": turn.has_begun(now) and not turn.is_over(now),
+        "missed": turn.is_over(now),
     }
 
 
-def _answer(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
-    response = render(request, "line.html", context, status=status)
+async def _answer(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    still = "still" in request.GET
+    given = {"ticket": request.GET.get("ticket", ""), "refresh": None if still else REFRESH_SECONDS}
+    # In a thread: the page's frame may ask the cache, and PostgreSQL, for the brand.
+    response = await sync_to_async(render)(request, "line.html", context | given, status=status)
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response["Cache-Control"] = "no-store"
     if status != 200:

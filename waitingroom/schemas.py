@@ -45,7 +45,7 @@ class LineFacts(Schema):
     closes_at: datetime
     turn_seconds: int
     segments: list[SegmentFacts]
-    tickets: int = Field(description="Numbers handed out so far.")
+    tickets: int = Field(description="The next number. Numbers nobody came for while it was quiet count too.")
     units_left: UnitsLeft
     units_about: int | None = Field(description="Rounded down to two digits.")
     odds: OddsFacts | None

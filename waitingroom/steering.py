@@ -45,8 +45,8 @@ def steered(room: Room, rate: float, before: Look, now: Look) -> tuple[float, st
     # Everybody whose turn has come may still buy: no more turns at once than there are units.
     if not now.waiting or rate * FASTER * room.turn_seconds > now.image.remaining:
         return bounded(room, rate, rate, "within the bounds set by the operator")
-    if turns >= FEWEST_TURNS and units < UNUSED * turns:
-        return bounded(room, rate, rate * FASTER, f"{max(0, units)} of {turns} turns were used")
+    if turns >= FEWEST_TURNS and 0 < units < UNUSED * turns:  # none at all is a fault, not a lack of wishes
+        return bounded(room, rate, rate * FASTER, f"{units} of {turns} turns were used")
     if rate < room.turn_rate and late < LATE_SECONDS / 2:
         return bounded(room, rate, min(rate * FASTER, room.turn_rate), "everything keeps up again")
     return bounded(room, rate, rate, "within the bounds set by the operator")

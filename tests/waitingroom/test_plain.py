@@ -60,10 +60,13 @@ def test_the_states_of_the_sale(room: Site) -> None:
 def test_a_ticket_that_is_not_of_this_line_says_nothing(room: Site, shown: str) -> None:
     sale = wait_in_line(room, turn_rate=0)
     if shown == "another sale":
-        shown = tickets.sign("elsewhere", "ann", 0)
+        shown = tickets.sign("elsewhere", "0" * 32, 0)
     assert "in front of you" not in page(room, sale, shown)
 
 
 def test_the_page_asks_again_by_itself(room: Site) -> None:
     sale: Any = wait_in_line(room, turn_rate=0)
-    assert '<meta http-equiv="refresh" content="15">' in page(room, sale)
+    refresh = '<meta http-equiv="refresh"'
+    assert f'{refresh} content="15">' in page(room, sale)
+    still = room.get(f"/line/{sale.slug}?still=1")
+    assert (still.status_code, refresh in still.text) == (200, False)

@@ -116,6 +116,8 @@ def test_a_beacon_is_announced_before_and_gets_its_value_once_behind(room: Room)
 @pytest.mark.parametrize("name", ["beacon_name", "beacon"])
 def test_a_page_from_before_cannot_change_a_draw_that_has_begun(room: Room, name: str) -> None:
     assert not RoomAdmin._announced(room, "beacon", "early")
+    Room.objects.update(beacon_name="y")
+    assert not RoomAdmin._announced(room, "beacon_name", "")  # announced is announced
     Room.objects.update(entered=1, beacon="x", beacon_name="y")
     assert not RoomAdmin._announced(room, name, "changed")
     assert Room.objects.values_list("beacon_name", "beacon").get() == ("y", "x")

@@ -42,8 +42,9 @@ BEFORE = look(0, turns=0, granted=1000)
         (look(5, turns=250, granted=1250, queued=500), 6, (5.0, "orders are written down 10 s late")),
         (look(5, turns=1000, granted=1050), 190, (200.0, "50 of 1000 turns were used")),
         (look(5, turns=250, granted=1200), 500, (200.0, "within the bounds set by the operator")),
-        # Too few turns to say anything, and nothing was sold at all.
-        (look(5, turns=9, granted=1000), 50, None),
+        # Too few turns to say anything; nothing sold at all is a fault in front of the gate.
+        (look(5, turns=9, granted=1001), 50, None),
+        (look(5, turns=250, granted=1000), 50, None),
     ],
 )
 def test_the_rule(now: Look, rate: float, expected: tuple[float, str] | None) -> None:

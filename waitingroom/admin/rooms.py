@@ -71,7 +71,7 @@ class RoomAdmin(ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Room | None = None) -> Any:
         if obj is None or obj.entered is None:
-            fixed: tuple[str, ...] = ("beacon",)
+            fixed: tuple[str, ...] = BEACON if obj and obj.beacon_name else ("beacon",)
         else:  # the entries are frozen: an announced beacon may get its value, and nothing else
             fixed = ("beacon_name",) if obj.beacon_name and not obj.beacon else BEACON
         return (*self.readonly_fields, *fixed) if obj is None else ("sale", *self.readonly_fields, *fixed)
@@ -88,7 +88,11 @@ class RoomAdmin(ModelAdmin):
                 for name in BEACON:
                     if name in after and not self._announced(obj, name, after[name]):
                         after.pop(name)
-                        self.message_user(request, "The draw has begun: its beacon stays.", messages.WARNING)
+                        self.message_user(
+                            request,
+                            "A beacon that was announced stays, and so does its value.",
+                            messages.WARNING,
+                        )
                 obj.save(update_fields=[name for name in after if name not in BEACON])
             else:
                 super().save_model(request, obj, form, change)
@@ -97,10 +101,10 @@ class RoomAdmin(ModelAdmin):
 
     @staticmethod
     def _announced(room: Room, name: str, value: str) -> bool:
-        """A name before the entries are frozen, its value behind it and once: whatever the page has shown."""
-        stands = Room.objects.filter(pk=room.pk, entered__isnull=name == "beacon_name")
+        """A name before the freeze, its value behind it, each once: whatever the page has shown."""
+        stands = Room.objects.filter(pk=room.pk, entered__isnull=name == "beacon_name", **{name: ""})
         if name == "beacon":
-            stands = stands.filter(beacon="").exclude(beacon_name="")
+            stands = stands.exclude(beacon_name="")
         return bool(stands.update(**{name: value}))
 
     @staticmethod

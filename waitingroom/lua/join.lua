@@ -20,6 +20,8 @@ if not entries and now >= tonumber(line[2]) then
   entries = following
   redis.call('HSET', KEYS[1], 'entries', entries)
 end
+-- A replica that lagged may have kept the one and not the other: nobody joins a draw that is made.
+if entries then following = math.max(following, tonumber(entries)) end
 
 local reply = { now, entries or '' }
 for i = 1, #ARGV, 4 do

@@ -44,7 +44,7 @@ class Command(BaseCommand):
     def _run(self, stop: threading.Event) -> None:
         client, log, leadership = gate.connect(), KafkaLog(), Leadership()
         gatekeeper, sweeper = Gatekeeper(client, log), Sweeper(client, log)
-        balance, keeper = BalanceMetrics(client), Keeper(client)
+        balance, keeper = BalanceMetrics(client), Keeper(client, log.available)
         leads = False
         try:
             while not stop.is_set():

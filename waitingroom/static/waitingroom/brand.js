@@ -19,7 +19,7 @@ function wear(brand) {
 /** Pages write their own titles, each with our name at its end. */
 function title(name) {
   const end = ` · ${OURS}`;
-  if (name !== OURS && document.title.endsWith(end)) document.title = document.title.slice(0, -OURS.length) + name;
+  if (!name.endsWith(end) && name !== OURS && document.title.endsWith(end)) document.title = document.title.slice(0, -OURS.length) + name;
 }
 
 function kept() {

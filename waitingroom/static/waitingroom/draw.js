@@ -9,6 +9,8 @@
 
 /** More than the 4 of Luby and Rackoff (1988): with a few entries the halves have a few bits. */
 export const ROUNDS = 10;
+/** Of each half, however few the entries. */
+const LEAST_BITS = 4;
 const MOST_ENTRIES = 2 ** 32;
 
 /** Whether this browser lets this page calculate. */
@@ -61,7 +63,7 @@ export async function placeOf(seedHex, number, entries) {
     throw new RangeError(`number ${number} is not among ${entries} entries`);
   }
   const seed = fromHex(seedHex);
-  const half = Math.max(2, Math.ceil((32 - Math.clz32(entries - 1)) / 2)); // bits
+  const half = Math.max(LEAST_BITS, Math.ceil((32 - Math.clz32(entries - 1)) / 2)); // bits
   let place = number;
   do place = await permuted(seed, place, half);
   while (place >= entries);

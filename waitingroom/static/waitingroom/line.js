@@ -19,7 +19,7 @@ const NOISE = 1e-6;
 export const VIEWS = {
   joining: ["The waiting room", "One moment: we are taking a place in the line for you.", ""],
   prequeue: ["You are here in time", "When the sale opens, a draw gives everybody who is here before the opening a place in the line. Clicking fastest gains nothing.", ""],
-  drawing: ["The draw is being made", "The sale has opened. In a few seconds you have your place.", ""],
+  drawing: ["The draw is being made", "The sale has opened. You have your place as soon as the draw is made; the line waits for it.", ""],
   waiting: ["You are in line", "This page lets you in when it is your turn. Reloading it does not help and does not hurt: your place is kept.", ""],
   missed: ["Your turn went by", "That happens, and nothing is lost but time: you have a new place, at the end of the line.", ""],
   your_turn: ["It is your turn", "Press Buy before your time runs out. No unit is set aside: one is yours as soon as you have bought it.", ""],
@@ -57,10 +57,10 @@ export function viewOf({ line, ticket, now, missed, signedOut, ready, trying }) 
  * @returns {boolean}
  */
 export function isTicketDue(line, ticket, now) {
-  if (line.state === "closed" || line.state === "sold_out") return false;
-  if (ticket === null) return true; // while the sale is paused as well: the place is kept
+  if (line.state === "closed") return false;
+  if (ticket === null) return true; // while it is paused or sold out as well: units that come back go to the line
   if (line.state !== "waiting") return false;
-  if (ticket.place === null) return true;
+  if (ticket.place === null) return Boolean(line.draw?.seed);
   if (ticket.state === "your_turn") return now >= Date.parse(ticket.turn_ends_at) + TURN_GRACE_MS;
   const turn = turnAt(line.segments, ticket.place);
   return turn !== null && now >= turn;
