@@ -109,7 +109,8 @@ function drawFigures(now) {
   const ahead = queued ? peopleAhead(line.segments, ticket.place, now) : null;
   fact("ahead", ahead === null ? "" : people(ahead));
   fact("number", (queued || view === "prequeue") && ticket ? grouped(ticket.number) : "");
-  fact("tickets", view === "prequeue" ? people(line.tickets) : "");
+  // The document may be older than one's own ticket.
+  fact("tickets", view === "prequeue" ? people(Math.max(line.tickets, (ticket?.number ?? -1) + 1)) : "");
   fact("opens", view === "prequeue" ? localTime(line.opens_at) : "");
   show("numbers", queued || view === "prequeue");
   form?.allow(view === "your_turn" && !refused && left > 0);
