@@ -81,8 +81,8 @@ class Keeper:
         gate_seconds = (time.monotonic() - begun) / 3
         now, tickets = int(seconds) * 1000 + int(micros) // 1000, int(following or 0)
         _keep_in_mind(room, tickets)
-        is_open = now >= to_ms(sale.opens_at) and room.entered is None and not self._is_frozen(sale, room)
-        if not is_open and (room.entered is None or room.is_drawn):  # else nobody has a place yet
+        drawing = now >= to_ms(sale.opens_at) and room.entered is None and not self._is_frozen(sale, room)
+        if not drawing and (room.entered is None or room.is_drawn):  # else nobody has a place yet
             last = room.paces.last()
             rate, reason = _pace(sale, room, gate, now, self._log_takes())
             if rate and gate and room.steers:

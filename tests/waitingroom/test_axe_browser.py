@@ -127,9 +127,11 @@ def test_nothing_shuts_anybody_out(
         summary.click()
     look("draw-after")
 
-    # Without JavaScript a page that follows a line has no other way than to load itself again.
+    # Without JavaScript a page can only load itself again to follow a line. Who minds can stop it.
     visitor.goes_to(f"/line/{sales['waiting'].slug}")
     look("plain", without="meta-refresh")
+    page.get_by_role("link", name="Ask only when I reload it").click()
+    look("plain-still")
     for name, path in {"problems": "/problems", "nowhere": "/nothing-here"}.items():
         visitor.goes_to(path)
         look(name)
