@@ -42,13 +42,14 @@ def steered(room: Room, rate: float, before: Look, now: Look) -> tuple[float, st
         return bounded(room, rate, rate * SLOWER, f"orders are written down {late:.0f} s late")
     if now.gate_seconds > SLOW_GATE_SECONDS:
         return bounded(room, rate, rate * SLOWER, f"the gate takes {now.gate_seconds * 1000:.0f} ms")
-    # Everybody whose turn has come may still buy: no more turns at once than there are units.
-    if not now.waiting or rate * FASTER * room.turn_seconds > now.image.remaining:
-        return bounded(room, rate, rate, "within the bounds set by the operator")
-    if turns >= FEWEST_TURNS and 0 < units < UNUSED * turns:  # none at all is a fault, not a lack of wishes
-        return bounded(room, rate, rate * FASTER, f"{units} of {turns} turns were used")
     if rate < room.turn_rate and late < LATE_SECONDS / 2:
         return bounded(room, rate, min(rate * FASTER, room.turn_rate), "everything keeps up again")
+    # Everybody whose turn has come may still buy: not faster than the operator wished with more turns at
+    # once than there are units.
+    may_come = now.waiting and rate * FASTER * room.turn_seconds <= now.image.remaining
+    # No order at all is a fault in front of the gate, not a lack of wishes.
+    if may_come and turns >= FEWEST_TURNS and 0 < units < UNUSED * turns:
+        return bounded(room, rate, rate * FASTER, f"{units} of {turns} turns were used")
     return bounded(room, rate, rate, "within the bounds set by the operator")
 
 

@@ -35,6 +35,8 @@ BEFORE = look(0, turns=0, granted=1000)
         (look(5, turns=250, granted=1050), 50, (62.5, "50 of 250 turns were used")),
         (look(5, turns=250, granted=1200), 50, None),
         (look(5, turns=100, granted=1090), 20, (25.0, "everything keeps up again")),
+        # Back to what the operator wished, however few units are left.
+        (look(5, turns=100, granted=1090, remaining=30), 20, (25.0, "everything keeps up again")),
         # Nobody waits, or all that is left may be bought by those who are in.
         (look(5, turns=250, granted=1050, waiting=0), 50, None),
         (look(5, turns=250, granted=1050, remaining=600), 50, None),

@@ -38,5 +38,6 @@ for i = 1, #ARGV, 4 do
   end
   reply[#reply + 1] = tonumber(number)
 end
-redis.call('HSET', KEYS[1], 'next', following)
+-- Most who ask have their number already: nothing is written for them.
+if following ~= tonumber(line[1]) then redis.call('HSET', KEYS[1], 'next', following) end
 return reply
