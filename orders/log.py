@@ -100,6 +100,7 @@ class KafkaLog:
         self._patience = flux.promise_seconds
         self._under_way: deque[_Append] = deque()
         self._closed = self._down = self._fatal = False
+        self._acknowledged = self._doubted = False
         self._probed_at = 0.0
         self._config = {
             **client_config(),
@@ -157,7 +158,9 @@ class KafkaLog:
     def settled(self, error: KafkaError | None) -> None:
         """Called with each report, only by the thread that reads them."""
         self._forget()
-        if error is not None:
+        if error is None:
+            self._acknowledged = True
+        else:
             metrics.append_errors.inc()
             self._turn(down=True)  # until a probe says otherwise
             if error.code() in _SPENT:
@@ -183,6 +186,9 @@ class KafkaLog:
         self._forget()
         if self._fatal:
             self._renew()
+        if self._doubted:
+            self._doubted = False
+            self._probe(self._patience)
         if self._down and time.monotonic() - self._probed_at >= PROBE_SECONDS:
             self._probe(PROBE_SECONDS)
             self._probed_at = time.monotonic()
@@ -191,7 +197,10 @@ class KafkaLog:
         if error.fatal():
             self._fatal = True
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._turn(down=True)
+            if self._acknowledged:
+                self._turn(down=True)
+            else:  # a new producer changes from its bootstrap connection to the brokers': that looks the same
+                self._doubted = True
 
     def _probe(self, seconds: float) -> None:
         """Asks for the topic's leaders, so that a log that came back is found without any traffic."""

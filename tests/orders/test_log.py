@@ -376,6 +376,25 @@ def test_a_producer_that_met_a_fatal_error_is_replaced(kafka_log: KafkaLog) -> N
 
 
 @pytest.mark.kafka
+def test_lost_connections_count_at_once_when_the_log_has_been_there_and_are_checked_before(
+    kafka_log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new producer that leaves its bootstrap connection says the same as one whose brokers are gone."""
+    lost, reports = KafkaError(KafkaError._ALL_BROKERS_DOWN), Reports()
+    kafka_log._complained(lost)
+    assert kafka_log.available()
+    eventually(lambda: not kafka_log._doubted)
+    assert kafka_log.available()
+    reports.append(kafka_log, 0, b"first")
+    eventually(lambda: reports.acknowledged)
+    monkeypatch.setattr(log_module, "PROBE_SECONDS", 3)
+    kafka_log._probed_at = time.monotonic()  # so that this thread sees it before the next probe says otherwise
+    kafka_log._complained(lost)
+    assert not kafka_log.available()
+    eventually(kafka_log.available)
+
+
+@pytest.mark.kafka
 def test_a_report_that_fails_does_not_end_the_reports(kafka_log: KafkaLog) -> None:
     def failing(error: Exception | None) -> None:
         raise RuntimeError("a mistake of the caller")

@@ -10,6 +10,15 @@ from tests.running_site import Site
 from tests.waitingroom.visitor import DESKTOP, Visitor
 
 
+@pytest.fixture(scope="package", autouse=True)
+def one_process() -> Iterator[None]:
+    """The site is one web process here: two see a change of the line up to a second apart, and a test that
+    asks twice would be about which of them answers. test_tickets.py has a test about two."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FLUXGATE_WEB_WORKERS", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def shop(site: Site) -> Site:
     """The site with somebody who writes the orders down."""

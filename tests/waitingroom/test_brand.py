@@ -114,7 +114,7 @@ def test_over_http(site: Site) -> None:
     assert site.get("/api/v1/brand/logo").status_code == 404
     Brand.objects.create(**OWN, logo=SVG, logo_type="image/svg+xml", logo_version=1)
     eventually(lambda: site.get("/api/v1/brand").json()["name"] == "Kastanie")
-    logo = site.get("/api/v1/brand/logo?v=1")
+    logo = eventually(lambda: (answer := site.get("/api/v1/brand/logo?v=1")).status_code == 200 and answer)
     assert (logo.content, logo.headers["Content-Type"]) == (SVG, "image/svg+xml")
     assert "sandbox" in logo.headers["Content-Security-Policy"]
     assert logo.headers["X-Content-Type-Options"] == "nosniff"

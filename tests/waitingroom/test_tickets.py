@@ -185,14 +185,38 @@ def test_the_whole_line_is_told(room: Site) -> None:
     assert reasons[:3] == ["as set by the operator", "the sale is paused", "as set by the operator"]
 
 
+def test_two_web_processes_tell_one_line(room: Site) -> None:
+    sale = wait_in_line(room, turn_rate=0)
+    other = room.another_web()
+    other.wait("/readyz")
+    path = f"/api/v1/sales/{sale.slug}/line"
+
+    def everywhere(state: str) -> bool:
+        return all(web.get(path).json()["state"] == state for web in (room, other))
+
+    mine = ticket(room, sale, "ann")
+    asked = requests.post(
+        f"{other.url}/api/v1/sales/{sale.slug}/tickets",
+        json={},
+        headers={"Authorization": f"Bearer {mint('ann')}"},
+        timeout=30,
+    )
+    assert asked.json()["number"] == mine["number"]
+    eventually(lambda: everywhere("waiting"), TOLD_SECONDS)
+    arming.pause(sale, actor="test")
+    eventually(lambda: everywhere("paused"), TOLD_SECONDS)
+    arming.resume(sale, actor="test")
+    eventually(lambda: everywhere("waiting"), TOLD_SECONDS)
+
+
 def test_units_that_come_back_reach_those_who_wait(room: Site) -> None:
     sale = wait_in_line(room, allotment=1)
-    winner, waiting = turn(room, sale, "ann"), None
+    winner = turn(room, sale, "ann")
     order = room.buy(sale.slug, "ann", **{"Fluxgate-Admission": winner["admission"]}).json()["order_id"]
     eventually(lambda: line(room, sale).json()["state"] == "sold_out", TOLD_SECONDS)
     eventually(lambda: rate(room, sale) == 0, TOLD_SECONDS)
-    waiting = ticket(room, sale, "bob")
-    assert waiting["state"] == "waiting"
+    ticket(room, sale, "bob")
+    eventually(lambda: ticket(room, sale, "bob")["state"] == "waiting", TOLD_SECONDS)
     room_before = requests.post(
         f"{room.url}/api/v1/orders/{order}/cancel",
         headers={"Authorization": f"Bearer {mint('ann')}"},
@@ -292,7 +316,7 @@ def test_a_line_whose_gate_is_armed_again_is_not_said_to_be_none(room: Site) -> 
     with connect() as client:
         client.hdel(f"fluxgate:{{{sale.id}:0}}:gate", "admission_required")  # as fence.lua leaves it
     eventually(lambda: line(room, sale, check=False).status_code == 503, TOLD_SECONDS)
-    eventually(lambda: ask(room, sale, "ann").status_code == 503, TOLD_SECONDS)  # of each web process
+    eventually(lambda: ask(room, sale, "ann").status_code == 503, TOLD_SECONDS)
 
 
 def test_the_line_costs_a_304_when_nothing_changes(room: Site) -> None:
