@@ -5,6 +5,7 @@ row. Nothing on the way to a 202 opens a database connection.
 """
 
 import re
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from orders.status import Standing, Standings
 from sales.buyers import Buyer, customer_of
 from sales.database import DatabaseAway
 from sales.directory import Facts
-from sales.gate import Attempt, Fenced, GateUnreachable, Verdict, from_ms
+from sales.gate import Answer, Attempt, Fenced, GateUnreachable, Verdict, from_ms, to_ms
 from sales.problems import Problem, problems
 from sales.refusals import Refusals
 from sales.reply import Reply
@@ -93,10 +94,12 @@ async def place_order(request: HttpRequest, sale: str, body: OrderRequest) -> Ht
             body.quantity,
             admitted,
         )
+        if facts.over:
+            return await _after_settling(request, facts, attempt)
         if not (facts.seal or facts.fenced):  # public, but not armed: there is no gate to ask yet
             raise await _not_open(turnstile, facts)
         placed = await place(turnstile, log, facts, attempt, traceparent=_traceparent(request))
-    except (GateUnreachable, Fenced, LogUnavailable) as error:
+    except (GateUnreachable, Fenced, LogUnavailable, DatabaseAway) as error:
         metrics.answers.count("unavailable")
         raise Problem("temporarily-unavailable", retry_after=1) from error
     metrics.answers.count(placed.answer.verdict)
@@ -260,6 +263,24 @@ def _turn_away(
         "Cache-Control": "no-store",
     }
     return Reply(302, b"", headers, refusals)
+
+
+async def _after_settling(request: HttpRequest, facts: Facts, attempt: Attempt) -> HttpResponse:
+    """The gate is gone with the claims it knew. Who repeats a key must still never hear “no” for an order
+    that exists (I5), so the order book is asked: the only order that waits for PostgreSQL."""
+    standings: Standings = _state(request)["standings"]
+    standing = await standings.written(UUID(attempt.order_id))
+    now = to_ms(datetime.now(UTC))
+    verdict = Verdict.CLOSED
+    if standing is not None:
+        same = standing.quantity == attempt.quantity
+        verdict = Verdict.REPLAYED if same else Verdict.KEY_REUSED
+    metrics.answers.count(verdict)
+    claimed = str(to_ms(standing.claimed_at)) if standing else ""
+    placed = Placed(Answer(verdict, claimed, "", now), attempt.order_id, "queued")
+    if verdict is Verdict.REPLAYED:
+        return _accept(facts, placed, attempt.quantity)
+    return _refuse(request, facts, placed, None)
 
 
 async def _not_open(turnstile: Turnstile, facts: Facts) -> Problem:

@@ -28,6 +28,7 @@ class OrderBook(NamedTuple):
     cancelled_orders: int
     customers_above_limit: int
     orders_at_another_price: int
+    returned: int = 0  # back in the product, since the sale was settled
 
 
 class LogBook(NamedTuple):
@@ -137,8 +138,9 @@ def balance(
     """Compares the books. Pure: the same books, the same balance."""
     result = Balance(sale, state, epoch, image, log, book, claims, fallen, quiet)
     differ = result.differences.append
-    if book.sold > book.allotment:
-        differ(f"I1: {book.sold} units sold of {book.allotment}")
+    if book.sold > book.allotment - book.returned:
+        returned = f", {book.returned} of which went back into the product" if book.returned else ""
+        differ(f"I1: {book.sold} units sold of {book.allotment}{returned}")
     if book.sold != book.confirmed:
         differ(f"I1: the sale says {book.sold} units sold, its confirmed orders {book.confirmed}")
     if book.customers_above_limit:

@@ -20,6 +20,7 @@ from django.db import transaction as django_transaction
 
 from orders.claims import Claim
 from orders.models import OrderState
+from sales.models import SaleState
 
 # PostgreSQL is not there, or cannot be written to: a standby that is not promoted yet says InternalError.
 AWAY = (OperationalError, InterfaceError, InternalError)
@@ -140,11 +141,12 @@ def insert(claims: Sequence[Claim], state: OrderState, reasons: Sequence[str]) -
 
 
 def sell(sale_id: UUID, units: int) -> bool:
-    """I1: adds to the sale's sold units, or moves nothing because the allotment would not hold them."""
+    """I1: adds to the sale's sold units, or moves nothing because the allotment would not hold them: what
+    went back into the product when the sale was settled is not the sale's any more."""
     return bool(
         _change(
             # The difference, not the sum: a sum of two integers may leave the integer's range.
-            "UPDATE sales_sale SET sold = sold + %s WHERE id = %s AND %s <= allotment - sold",
+            "UPDATE sales_sale SET sold = sold + %s WHERE id = %s AND %s <= allotment - sold - returned",
             (units, sale_id, units),
         )
     )
@@ -167,10 +169,16 @@ def above_limit(sale_ids: Iterable[UUID], customers: Iterable[str]) -> dict[tupl
 
 
 def unsell(sale_id: UUID, units: int) -> None:
-    """Takes cancelled units out of the sold ones."""
-    if not _change(
-        "UPDATE sales_sale SET sold = sold - %s WHERE id = %s AND sold >= %s", (units, sale_id, units)
-    ):
+    """Takes cancelled units out of the sold ones; those of a settled sale go back into the product."""
+    moved = _select(
+        "UPDATE sales_sale SET sold = sold - %s, returned = returned + CASE state WHEN %s THEN %s ELSE 0 END"
+        " WHERE id = %s AND sold >= %s RETURNING state, product_id",
+        (units, SaleState.SETTLED.value, units, sale_id, units),
+    )
+    for state, product_id in moved:
+        if state == SaleState.SETTLED:
+            _change("UPDATE sales_product SET stock = stock + %s WHERE id = %s", (units, product_id))
+    if not moved:
         raise RuntimeError(f"sale {sale_id} has sold fewer than the {units} units that are cancelled")
 
 

@@ -13,9 +13,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from orders.models import Barrier, Order, OrderState
+from sales import directory
 from sales.fence import GATED, Known
 from sales.gate import ClaimLetter, to_ms
-from sales.models import Sale, SaleEvent, SaleState
+from sales.models import Sale, SaleEvent
 
 Pool = tuple[UUID, int]  # sale, number
 
@@ -26,7 +27,7 @@ class NotPassed(Exception):
 
 def public_sales() -> list[Sale]:
     """Every sale the web processes must know of."""
-    return list(Sale.objects.exclude(state__in=(SaleState.DRAFT, SaleState.SETTLED)))
+    return list(directory.public_sales())
 
 
 def gated_sales() -> list[Sale]:

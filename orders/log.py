@@ -197,10 +197,9 @@ class KafkaLog:
         if error.fatal():
             self._fatal = True
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            if self._acknowledged:
-                self._turn(down=True)
-            else:  # a new producer changes from its bootstrap connection to the brokers': that looks the same
-                self._doubted = True
+            # A new producer leaves its bootstrap connection for the brokers' own: that looks the same.
+            self._doubted = not self._acknowledged
+            self._turn(down=self._down or self._acknowledged)
 
     def _probe(self, seconds: float) -> None:
         """Asks for the topic's leaders, so that a log that came back is found without any traffic."""

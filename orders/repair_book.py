@@ -99,7 +99,7 @@ SELECT s.allotment, s.sold,
        (SELECT count(*) FROM (
             SELECT 1 FROM orders_order WHERE sale_id = s.id AND state = 'confirmed'
             GROUP BY customer HAVING sum(quantity) > s.limit_per_customer) AS above),
-       count(o.id) FILTER (WHERE (o.unit_price, o.currency) <> (s.unit_price, s.currency))
+       count(o.id) FILTER (WHERE (o.unit_price, o.currency) <> (s.unit_price, s.currency)), s.returned
 FROM sales_sale s LEFT JOIN orders_order o ON o.sale_id = s.id
 WHERE s.id = %(sale)s
 GROUP BY s.id

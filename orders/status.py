@@ -84,14 +84,22 @@ class Standings:
         book cannot be asked and the gate does not know: then nobody can tell.
         """
         try:
-            order = await self._rows.submit(order_id)
-        except (DatabaseAway, QueueFull) as error:
+            written = await self.written(order_id)
+        except DatabaseAway as error:
             logger.warning("order book unreachable, asking the gate", error=str(error))
             standing = await _promised(order_id, self._turnstile)
             if standing is None:
                 raise DatabaseAway(str(error)) from error
             return standing
-        return _written(order) if order else await _promised(order_id, self._turnstile)
+        return written or await _promised(order_id, self._turnstile)
+
+    async def written(self, order_id: UUID) -> Standing | None:
+        """What the order book says of it, None without a row. Raises sales.database.DatabaseAway."""
+        try:
+            order = await self._rows.submit(order_id)
+        except QueueFull as error:
+            raise DatabaseAway(str(error)) from error
+        return _written(order) if order else None
 
     async def _read(self, order_ids: Sequence[UUID]) -> list[Order | None]:
         found = await self._database.ask(lambda: Order.objects.select_related("sale").in_bulk(order_ids))

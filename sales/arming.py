@@ -109,6 +109,36 @@ def close(sale: Sale, *, actor: str, reason: str = "") -> None:
             _move(sale, [SaleState.CLOSING], SaleState.CLOSED, "closed", actor, "")
 
 
+def settle(sale: Sale, *, actor: str, reason: str = "") -> None:
+    """closed -> settled: the unsold units go back into the product, and the gate goes.
+
+    Only what both books agree on is given back. From then on the order book alone answers for the sale: a
+    claim that appears later finds no unit, and one that is cancelled goes back into the product too.
+    Raises Refused. Repeating it on a settled sale finishes what a crash has left in the gate.
+    """
+    _require(sale, [SaleState.CLOSED, SaleState.SETTLED], "settle")
+    with _gate() as client:
+        if sale.state == SaleState.CLOSED:
+            standing = image(client, sale.id)
+            if standing is None or fence.fallen(client, [sale]):
+                raise Refused(_GATE_GONE)
+            if _unwritten(standing) or standing.remaining != sale.unsold:
+                raise Refused(
+                    f"The gate has {standing.remaining} units left and the order book {sale.unsold}: "
+                    f"see the balance, or run “manage.py reconcile --sale {sale.slug}”, and settle then."
+                )
+            with transaction.atomic():
+                # The units leave the sale with the very UPDATE that ends it: whoever cancels an order at
+                # this moment does so wholly before it or wholly after.
+                unsold = F("allotment") - F("sold")
+                _move(sale, [SaleState.CLOSED], SaleState.SETTLED, "settle", actor, reason, returned=unsold)
+                _add_stock(sale.product_id, sale.returned)
+        # The directory before the gate: a process that meets no gate must know that there is none.
+        _publish(client, sale)
+        directory.forget(client)
+        gate.remove(client, sale.id)
+
+
 def change_stock(product: Product, delta: int, *, actor: str, reason: str = "") -> None:
     """Adds units to the product's stock, or takes them out of it; never an absolute number.
 
@@ -159,6 +189,12 @@ def _take_allotment(sale: Sale) -> None:
         raise Refused(f"The product has {stock} units of stock; this sale needs {sale.allotment}.")
 
 
+def _add_stock(product_id: int, units: int) -> None:
+    room = Product.objects.filter(pk=product_id, stock__lte=2**31 - 1 - units)
+    if not room.update(stock=F("stock") + units, updated_at=timezone.now()):
+        raise Refused(f"The product's stock cannot take {units} units more.")
+
+
 def _build_gate(client: redis.Redis, sale: Sale) -> None:
     """Builds the gate under the sale's new epoch and publishes its seal. The order matters: a web
     process must not learn a seal before the gate that it opens stands."""
@@ -173,8 +209,7 @@ def _build_gate(client: redis.Redis, sale: Sale) -> None:
 
 
 def _publish(client: redis.Redis, sale: Sale, **sealed: Any) -> None:
-    public = Sale.objects.exclude(state__in=(SaleState.DRAFT, SaleState.SETTLED)).exclude(pk=sale.pk)
-    directory.publish(client, sale, public, **sealed)
+    directory.publish(client, sale, directory.public_sales().exclude(pk=sale.pk), **sealed)
 
 
 def republish(sale: Sale) -> None:

@@ -5,11 +5,14 @@ every public sale first: a directory with holes would answer 404 for a sale that
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import redis
+from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from sales import topic
 from sales.gate import reaching, to_ms
@@ -20,13 +23,17 @@ DIRECTORY = "fluxgate:directory"  # hash: slug -> Facts as JSON; absent altogeth
 # From arming on a sale has a gate: to sell, and later to tell buyers what they bought.
 GATED = (SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED, SaleState.CLOSING, SaleState.CLOSED)
 
+# After its window a settled sale's keys are known for so long; then asking for it is asking for nothing.
+KEPT_SETTLED = timedelta(days=30)
+
 
 class Facts(msgspec.Struct, frozen=True):
     """What a web process must know of a sale. Times are Unix ms.
 
     `seal` is the SHA of the armed claim script, empty while the sale is not armed; `incarnation`
     is the replication id of the Redis it was armed on. `fenced` says that the gate is being armed
-    again: nothing can be decided, and nobody can say that an order does not exist.
+    again: nothing can be decided, and nobody can say that an order does not exist. `over`: the sale is
+    settled, it has no gate any more, and the order book alone knows what became of it.
     """
 
     sale_id: UUID
@@ -42,6 +49,7 @@ class Facts(msgspec.Struct, frozen=True):
     seal: str = ""
     incarnation: str = ""
     fenced: bool = False
+    over: bool = False
 
 
 def facts(sale: Sale) -> Facts:
@@ -55,7 +63,14 @@ def facts(sale: Sale) -> Facts:
         opens_at=to_ms(sale.opens_at),
         closes_at=to_ms(sale.closes_at),
         partition=topic.partition_of(sale.id),
+        over=sale.state == SaleState.SETTLED,
     )
+
+
+def public_sales() -> QuerySet[Sale]:
+    """Every sale the web processes must know of."""
+    forgotten = Q(state=SaleState.SETTLED, closes_at__lt=timezone.now() - KEPT_SETTLED)
+    return Sale.objects.exclude(Q(state=SaleState.DRAFT) | forgotten)
 
 
 def publish(client: redis.Redis, sale: Sale, public: Iterable[Sale], **sealed: Any) -> None:
@@ -67,6 +82,15 @@ def publish(client: redis.Redis, sale: Sale, public: Iterable[Sale], **sealed: A
         pipeline = _restoring(client, public)
         pipeline.hset(DIRECTORY, sale.slug, _encode(msgspec.structs.replace(facts(sale), **sealed)))
         pipeline.execute()
+
+
+def forget(client: redis.Redis) -> None:
+    """Takes the sales out that were settled long ago. Raises GateUnreachable."""
+    settled = Sale.objects.filter(state=SaleState.SETTLED).difference(public_sales())
+    slugs = [sale.slug for sale in settled]
+    if slugs:
+        with reaching():
+            client.hdel(DIRECTORY, *slugs)
 
 
 def exists(client: redis.Redis) -> bool:

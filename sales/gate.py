@@ -226,6 +226,14 @@ def release(client: redis.Redis, sale_id: UUID, pool: int, order_ids: Iterable[U
     return int(released)
 
 
+def remove(client: redis.Redis, sale_id: UUID) -> None:
+    """Deletes all that the gate's Redis keeps of a sale, its line included. Raises GateUnreachable."""
+    with reaching():
+        keys = list(client.scan_iter(match=f"fluxgate:{{{sale_id}:*", count=1000))
+        if keys:
+            client.unlink(*keys)
+
+
 def held(
     client: redis.Redis, sale_id: UUID, pool: int, older_than_seconds: float, limit: int = 500
 ) -> list[Held]:

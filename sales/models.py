@@ -69,6 +69,12 @@ class Sale(models.Model):
         validators=[MinValueValidator(1)], help_text="Units this sale takes out of the product when armed."
     )
     sold = models.PositiveIntegerField(default=0, editable=False)
+    returned = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text="Units that went back into the product's stock when settled.",
+    )
     unit_price = models.DecimalField(
         max_digits=12, decimal_places=2, validators=[MinValueValidator(Decimal(0))]
     )
@@ -108,7 +114,8 @@ class Sale(models.Model):
             ),
             models.CheckConstraint(condition=Q(allotment__gt=0), name="sale_allotment_positive"),
             models.CheckConstraint(
-                condition=Q(sold__gte=0, sold__lte=F("allotment")), name="sale_never_oversold"
+                condition=Q(sold__gte=0, returned__gte=0, sold__lte=F("allotment") - F("returned")),
+                name="sale_never_oversold",
             ),
             models.CheckConstraint(condition=Q(unit_price__gte=0), name="sale_price_not_negative"),
             models.CheckConstraint(condition=Q(limit_per_customer__gt=0), name="sale_limit_positive"),
@@ -129,6 +136,11 @@ class Sale(models.Model):
             raise ValidationError(
                 {"allotment": f"The product has {self.product.stock} units that no sale has taken."}
             )
+
+    @property
+    def unsold(self) -> int:
+        """Units of the allotment that are neither sold nor back in the product."""
+        return self.allotment - self.sold - self.returned
 
     @property
     def is_draft(self) -> bool:

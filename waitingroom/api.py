@@ -68,6 +68,8 @@ async def take_ticket(request: HttpRequest, sale: str, body: TicketRequest) -> H
     customer: str = request.auth  # type: ignore[attr-defined]
     facts = await _facts(request, sale)
     seen = await _seen(request, facts)
+    if facts.over:
+        raise Problem("sale-closed")
     if seen is None or not seen.required:
         raise Problem("no-waiting-room")
     line = _line(seen)
@@ -134,11 +136,12 @@ async def list_entries(request: HttpRequest, sale: str) -> HttpResponse:
 
 
 def described(facts: Facts, seen: Seen | None, now: int) -> dict[str, Any]:
-    """LineFacts but for the time; `now` is Unix ms on the gate's clock. `seen` is None before the arming."""
+    """LineFacts but for the time; `now` is Unix ms on the gate's clock. `seen` is None before the arming
+    and once the sale is settled."""
     line = _line(seen) if seen and (seen.required or seen.line) else None
     told: dict[str, Any] = {
         "sale": facts.slug,
-        "state": "off",
+        "state": "closed" if facts.over else "off",
         "opens_at": from_ms(facts.opens_at),
         "closes_at": from_ms(facts.closes_at),
         "turn_seconds": 0,
@@ -203,7 +206,7 @@ async def _facts(request: HttpRequest, sale: str) -> Facts:
 
 
 async def _seen(request: HttpRequest, facts: Facts) -> Seen | None:
-    """None: the sale is not armed yet, and has no line."""
+    """None: the sale is not armed yet, or settled, and has no line."""
     if not (facts.seal or facts.fenced):
         return None
     try:

@@ -44,7 +44,7 @@ HINTS = {
     SaleState.OPEN: "",
     SaleState.PAUSED: "No new claim is granted. Resume it, or close it for good.",
     SaleState.CLOSING: "The gate is shut. The last claims are being written down.",
-    SaleState.CLOSED: "The sale is over.",
+    SaleState.CLOSED: "The sale is over. Settle it to put the units nobody bought back into the product.",
     SaleState.SETTLED: "The sale is over, and its unsold units are back in the product.",
 }
 
@@ -90,6 +90,7 @@ class SaleAdmin(ModelAdmin):
         "pause_step",
         "resume_step",
         "close_step",
+        "settle_step",
     )
     warn_unsaved_form = True
 
@@ -99,6 +100,7 @@ class SaleAdmin(ModelAdmin):
     pause_step = step_action("pause")
     resume_step = step_action("resume")
     close_step = step_action("close")
+    settle_step = step_action("settle")
 
     class Media:
         css = {"all": ("sales/admin.css",)}
@@ -123,7 +125,7 @@ class SaleAdmin(ModelAdmin):
 
     @display(description="Remaining")
     def left(self, sale: Sale) -> int:
-        return sale.allotment - sale.sold
+        return sale.unsold
 
     @display(description="Next")
     def next_steps(self, sale: Sale) -> SafeString:
@@ -161,6 +163,7 @@ class SaleAdmin(ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         armed = obj is not None and not obj.is_draft
+        units = ("allotment", "returned") if obj and obj.state == SaleState.SETTLED else ("allotment",)
         return (
             (None, {"fields": ("name", "slug", "product")}),
             (
@@ -172,14 +175,14 @@ class SaleAdmin(ModelAdmin):
             ),
             (
                 "Units and price",
-                {"fields": ("allotment", "limit_per_customer", ("unit_price", "currency"))},
+                {"fields": (*units, "limit_per_customer", ("unit_price", "currency"))},
             ),
             ("Admission", {"fields": ("admission_rate", "burst", "admission_required")}),
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # The web processes know a public sale by its key, and its product by the sale.
-        shown = ("opening", "closing")
+        shown = ("opening", "closing", "returned")
         return ("slug", "product", *shown) if obj and obj.state != SaleState.DRAFT else shown
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sales import arming
 from sales.admin.live import live
 from sales.admin.moments import moment
 from sales.forms import ReasonForm
-from sales.models import Sale, SaleState
+from sales.models import Product, Sale, SaleState
 
 
 class Perform(Protocol):
@@ -148,6 +148,25 @@ def _explain_close(sale: Sale) -> Explanation:
     return Explanation(sentences, numbers, _unreachable(numbers))
 
 
+def _explain_settle(sale: Sale) -> Explanation:
+    stock = Product.objects.values_list("stock", flat=True).get(pk=sale.product_id)
+    return Explanation(
+        [
+            "The units nobody bought go back into the product, for other sales.",
+            "The gate and the line of this sale are removed. Its orders stay, and can still be cancelled: "
+            "such units go back into the product too.",
+            "A draw can be checked only until then.",
+        ],
+        [
+            ("Sold", sale.sold),
+            ("Unsold", sale.unsold),
+            ("Stock now", stock),
+            ("Stock afterwards", stock + sale.unsold),
+        ],
+        [],
+    )
+
+
 _BEFORE_ARMING = {SaleState.DRAFT, SaleState.SCHEDULED, SaleState.ARMING}
 _STANDING = {SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED, SaleState.CLOSING}
 
@@ -188,6 +207,14 @@ STEPS = {
             _explain_resume,
         ),
         Step("close", "stop", ActionVariant.DANGER, frozenset(_STANDING), arming.close, _explain_close),
+        Step(
+            "settle",
+            "inventory",
+            ActionVariant.PRIMARY,
+            frozenset({SaleState.CLOSED}),
+            arming.settle,
+            _explain_settle,
+        ),
     )
 }
 

@@ -388,7 +388,7 @@ def test_lost_connections_count_at_once_when_the_log_has_been_there_and_are_chec
     reports.append(kafka_log, 0, b"first")
     eventually(lambda: reports.acknowledged)
     monkeypatch.setattr(log_module, "PROBE_SECONDS", 3)
-    kafka_log._probed_at = time.monotonic()  # so that this thread sees it before the next probe says otherwise
+    kafka_log._probed_at = time.monotonic()  # no probe says otherwise before this thread has looked
     kafka_log._complained(lost)
     assert not kafka_log.available()
     eventually(kafka_log.available)

@@ -28,6 +28,7 @@ DAY = [
     ("close", "armed", "closed"),
     ("close", "open", "closed"),
     ("close", "paused", "closed"),
+    ("settle", "closed", "settled"),
 ]
 
 

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from management.management.commands import reconcile, run_fulfillment, run_gatekeeper
 from orders import closing, consumer, lag
-from sales import arming, crashpoints, gate, topic
+from sales import arming, crashpoints, directory, gate, topic
 from sales.arming import Refused, _not_now
 from sales.models import Sale
 
@@ -118,7 +118,7 @@ def _seams(world: "World") -> list[tuple[Any, str, Any]]:
         (arming, "_move", _move(world)),
         (arming, "transaction", SimpleNamespace(atomic=world.database.transaction)),
         (arming, "_take_allotment", lambda sale: None),
-        (arming, "Sale", SimpleNamespace(objects=_Sales(world))),
+        (directory, "public_sales", lambda: _Sales(world).exclude(state="draft")),
         (closing, "Sale", SimpleNamespace(objects=_Sales(world))),
         (run_fulfillment, "Consumer", partial(consumer.Consumer, kafka=world.kafka_consumer)),
         (lag, "Consumer", world.kafka_consumer),

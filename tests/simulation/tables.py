@@ -231,7 +231,7 @@ class Tables:
         other = sum((row.unit_price, row.currency) != (sale.unit_price, sale.currency) for row in rows)
         above = self.above_limit([sale_id], [row.customer for row in confirmed])
         units = sum(row.quantity for row in confirmed)
-        return OrderBook(sale.allotment, sale.sold, units, *count, len(above), other)
+        return OrderBook(sale.allotment, sale.sold, units, *count, len(above), other, 0)
 
     def confirmed(self, sale_id: UUID) -> list[Row]:
         rows = [row for row in self.orders.values() if row.sale_id == sale_id]

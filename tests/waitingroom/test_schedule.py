@@ -26,7 +26,7 @@ def test_a_turn_comes_when_the_line_has_come_to_its_place(segments: list[Segment
         assert segments[-1].rate == 0
         assert number_at(segments, START + 10**9) <= place
         return
-    # Not before the line has come to this place, and as soon as it goes on: a turn never begins while it stands.
+    # Not before the line has come to this place, and as soon as it goes on: no turn begins while it stands.
     assert number_at(segments, begins) >= place - 1e-6
     assert number_at(segments, begins - 2) <= place < number_at(segments, begins + 1)
 

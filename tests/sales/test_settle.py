@@ -1,0 +1,199 @@
+"""closed -> settled: unsold units go back into the product once, and nothing can be sold of them twice."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from django.db import IntegrityError, connection, transaction
+
+from orders.book import Source
+from orders.fulfillment import fulfill
+from orders.reconciliation import read
+from sales import arming, directory, gate
+from sales.arming import Refused
+from sales.models import Product, Sale, SaleEvent
+from tests.orders.records import batch_of, cancel_of, claim_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+MakeSale = Callable[..., Sale]
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source(f"orders-{uuid4().hex[:8]}", "", 0)
+
+
+@pytest.fixture
+def closed(open_sale: MakeSale) -> Sale:
+    """Ten units left the product's 25, nobody bought any, and the sale is closed."""
+    sale = open_sale(allotment=10, stock=25)
+    arming.close(sale, actor="test")
+    return sale
+
+
+def stock(sale: Sale) -> int:
+    return Product.objects.get(pk=sale.product_id).stock
+
+
+def counted(sale: Sale) -> tuple[int, int, int]:
+    """Sold, returned, and the product's stock."""
+    sale.refresh_from_db()
+    return sale.sold, sale.returned, stock(sale)
+
+
+def sell_three(sale: Sale, source: Source) -> list[Any]:
+    """Three orders in both books, as if their claims had come through the gate."""
+    claims = [claim_of(sale) for _ in range(3)]
+    fulfill(batch_of(source, *claims))
+    with gate.connect() as client:
+        client.hincrby(gate.pool_keys(sale.id).gate, "remaining", -3)
+        client.hincrby(gate.pool_keys(sale.id).gate, "settled", 3)
+    return claims
+
+
+def test_what_nobody_bought_goes_back_into_the_product(
+    closed: Sale, source: Source, gate: redis.Redis
+) -> None:
+    sell_three(closed, source)
+    arming.settle(closed, actor="olga", reason="the day is over")
+    assert closed.state == "settled"
+    assert counted(closed) == (3, 7, 22)
+    assert list(gate.scan_iter(match=f"fluxgate:{{{closed.id}*")) == []
+    [told] = directory.published(gate, [closed.slug])
+    assert told is not None
+    assert (told.over, told.seal, told.fenced) == (True, "", False)
+    event = SaleEvent.objects.get(sale=closed, action="settle")
+    assert (event.actor, event.reason, event.detail["to"]) == ("olga", "the day is over", "settled")
+    [found] = read(gate, [closed])
+    assert found.verdict == "balanced", found
+
+
+def test_settling_twice_returns_the_units_once(closed: Sale) -> None:
+    def settle(_: int) -> str:
+        try:
+            arming.settle(Sale.objects.get(pk=closed.pk), actor="test")
+            return "settled"
+        except Refused as refused:
+            return str(refused)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as hands:
+        answers = list(hands.map(settle, range(4)))
+    assert "settled" in answers
+    assert counted(closed) == (0, 10, 25)
+    assert SaleEvent.objects.filter(sale=closed, action="settle").count() == 1
+    arming.settle(closed, actor="test")  # again: finishes what a crash may have left, and returns nothing
+    assert counted(closed) == (0, 10, 25)
+
+
+def test_a_crash_before_the_gate_is_removed_is_finished_by_repeating(
+    closed: Sale, gate: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(directory, "publish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            arming.settle(closed, actor="test")
+    assert counted(closed) == (0, 10, 25)
+    assert list(gate.scan_iter(match=f"fluxgate:{{{closed.id}*")) != []
+    arming.settle(closed, actor="test")
+    assert list(gate.scan_iter(match=f"fluxgate:{{{closed.id}*")) == []
+    assert counted(closed) == (0, 10, 25)
+
+
+def test_a_claim_that_comes_late_finds_no_unit(closed: Sale, source: Source) -> None:
+    late = claim_of(closed)
+    arming.settle(closed, actor="test")
+    [outcome] = fulfill(batch_of(source, late))
+    assert (outcome.state, outcome.reason) == ("refused", "sold_out")
+    assert counted(closed) == (0, 10, 25)
+
+
+def test_twin_without_the_returned_units_in_the_condition_a_late_claim_would_be_sold_twice(
+    closed: Sale, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit is the product's again; the database's CHECK is the last line of defence."""
+    arming.settle(closed, actor="test")
+    statement = "UPDATE sales_sale SET sold = sold + 1 WHERE id = %s AND 1 <= allotment - sold"
+    with connection.cursor() as cursor:
+        with pytest.raises(IntegrityError, match="sale_never_oversold"), transaction.atomic():
+            cursor.execute(statement, [closed.id])
+        cursor.execute("ALTER TABLE sales_sale DROP CONSTRAINT sale_never_oversold")
+        try:
+            cursor.execute(statement, [closed.id])
+            sold, _, units = counted(closed)
+            assert sold + units > 25, "the same unit stands in two places"
+        finally:
+            cursor.execute("UPDATE sales_sale SET sold = 0 WHERE id = %s", [closed.id])
+            cursor.execute(
+                "ALTER TABLE sales_sale ADD CONSTRAINT sale_never_oversold"
+                " CHECK (returned >= 0 AND sold >= 0 AND sold <= allotment - returned)"
+            )
+
+
+def test_an_order_cancelled_after_settling_goes_back_into_the_product(closed: Sale, source: Source) -> None:
+    first, second, _ = sell_three(closed, source)
+    fulfill(batch_of(source, cancel_of(first), first=3))
+    with gate.connect() as client:  # as the consumer does
+        client.hincrby(gate.pool_keys(closed.id).gate, "remaining", 1)
+        client.hincrby(gate.pool_keys(closed.id).gate, "settled", -1)
+    arming.settle(closed, actor="test")
+    assert counted(closed) == (2, 8, 23)
+    fulfill(batch_of(source, cancel_of(second), cancel_of(second, "operator"), first=4))
+    assert counted(closed) == (1, 9, 24)
+
+
+@pytest.mark.parametrize("state", ["draft", "armed", "open"])
+def test_only_a_closed_sale_is_settled(open_sale: MakeSale, make_sale: MakeSale, state: str) -> None:
+    sale = make_sale() if state == "draft" else open_sale(until=state)
+    before = stock(sale)
+    with pytest.raises(Refused, match="not possible now"):
+        arming.settle(sale, actor="test")
+    assert (sale.state, stock(sale)) == (state, before)
+
+
+def test_books_that_differ_are_not_settled(closed: Sale, gate: redis.Redis) -> None:
+    keys = f"fluxgate:{{{closed.id}:0}}:gate"
+    gate.hincrby(keys, "remaining", -1)
+    with pytest.raises(Refused, match="9 units left and the order book 10"):
+        arming.settle(closed, actor="test")
+    gate.delete(keys)
+    with pytest.raises(Refused, match="does not stand"):
+        arming.settle(closed, actor="test")
+    assert counted(closed) == (0, 0, 15)
+
+
+def test_a_stock_that_cannot_take_them_changes_nothing(closed: Sale, gate: redis.Redis) -> None:
+    Product.objects.filter(pk=closed.product_id).update(stock=2**31 - 5)
+    with pytest.raises(Refused, match="cannot take 10 units more"):
+        arming.settle(closed, actor="test")
+    closed.refresh_from_db()
+    assert (closed.state, closed.returned) == ("closed", 0)
+
+
+def test_a_directory_that_was_lost_knows_that_the_sale_is_over(closed: Sale, gate: redis.Redis) -> None:
+    arming.settle(closed, actor="test")
+    gate.delete(directory.DIRECTORY)
+    directory.restore(gate, directory.public_sales())
+    [told] = directory.published(gate, [closed.slug])
+    assert told is not None
+    assert (told.over, told.fenced) == (True, False)
+
+
+def test_what_was_settled_long_ago_is_forgotten(closed: Sale, open_sale: MakeSale, gate: redis.Redis) -> None:
+    arming.settle(closed, actor="test")
+    past = closed.closes_at - directory.KEPT_SETTLED - (closed.closes_at - closed.opens_at) * 2
+    Sale.objects.filter(pk=closed.pk).update(
+        opens_at=past - (closed.closes_at - closed.opens_at), closes_at=past
+    )
+    other = open_sale(allotment=1)
+    arming.close(other, actor="test")
+    arming.settle(other, actor="test")
+    assert [told is not None for told in directory.published(gate, [closed.slug, other.slug])] == [
+        False,
+        True,
+    ]
+    assert closed not in directory.public_sales()
