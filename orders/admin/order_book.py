@@ -12,6 +12,7 @@ from unfold.decorators import display
 
 from orders.admin.balance import balance_page
 from orders.admin.lists import EstimatedPaginator, History
+from orders.admin.preflight import preflight_page
 from orders.models import Order, OrderEvent, OrderState, Position
 from sales.admin.moments import moment
 from sales.admin.readonly import ReadOnlyAdmin
@@ -69,8 +70,15 @@ class OrderAdmin(ReadOnlyAdmin):
         return moment(order.written_at)
 
     def get_urls(self) -> list[URLPattern]:
-        page = self.admin_site.admin_view(partial(balance_page, self))
-        return [path("balance/<uuid:sale_id>/", page, name="orders_balance"), *super().get_urls()]
+        pages = [
+            path(
+                f"{name}/<uuid:sale_id>/",
+                self.admin_site.admin_view(partial(page, self)),
+                name=f"orders_{name}",
+            )
+            for name, page in (("balance", balance_page), ("preflight", preflight_page))
+        ]
+        return [*pages, *super().get_urls()]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str

@@ -51,6 +51,7 @@ HINTS = {
 STEP_LINK = '<a class="fg-link" href="{}">{}</a>'
 
 BEFORE_ARMING = (SaleState.DRAFT, SaleState.SCHEDULED)
+BEFORE_SELLING = (*BEFORE_ARMING, SaleState.ARMING, SaleState.ARMED)
 
 
 class Overtaken(Exception):
@@ -259,6 +260,7 @@ class SaleAdmin(ModelAdmin):
                 "live_url": reverse("admin:sales_sale_live", args=[sale.pk]),
                 "state_colour": STATE_COLOURS.get(SaleState(sale.state), "default"),
                 "history": history_of(sale),
+                "before_selling": sale.state in BEFORE_SELLING,
                 "hint": HINTS[SaleState(sale.state)],
                 "numbers": sale.state in WITH_GATE or sale.state == SaleState.SETTLED,
             }

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from management.doctor import Finding, Level, examine
+from orders.doctor import Finding, Level, examine
 
 
 class Command(BaseCommand):

@@ -8,8 +8,8 @@ from confluent_kafka.admin import AdminClient
 from django.conf import settings
 from django.db import connection
 
-from management.doctor.finding import Finding, Level
 from orders import lag
+from orders.doctor.finding import Finding, Level
 from orders.leadership import LOCK
 from orders.models import ParkedRecord, ParkedState
 from sales.directory import GATED

@@ -11,7 +11,7 @@ from django.db.models import F, Sum
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from management.doctor.finding import Finding, Level, line
+from orders.doctor.finding import Finding, Level, line
 from sales import fence, gate
 from sales.directory import GATED
 from sales.models import Sale

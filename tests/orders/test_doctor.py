@@ -14,9 +14,9 @@ import redis
 from django.core.management import call_command
 from django.db import connection
 
-from management.doctor import Finding, Level, clocks, examination, examine, kafka, postgres, processes
-from management.doctor import redis_servers as servers
 from orders.consumer import Consumer
+from orders.doctor import Finding, Level, clocks, examination, examine, kafka, postgres, processes
+from orders.doctor import redis_servers as servers
 from orders.leadership import Leadership
 from orders.models import ParkedRecord, Position
 from sales import topic

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from management.doctor.finding import Finding, Level, line
+from orders.doctor.finding import Finding, Level, line
 
 _found = partial(Finding, "PostgreSQL")
 # Consumers, gatekeepers and commands take one connection each.

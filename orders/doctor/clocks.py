@@ -10,7 +10,7 @@ import psycopg
 import redis
 from django.conf import settings
 
-from management.doctor.finding import Finding, Level, line
+from orders.doctor.finding import Finding, Level, line
 from sales import gate
 
 _found = partial(Finding, "clocks")

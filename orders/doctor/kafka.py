@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from django.conf import settings
 
-from management.doctor.finding import Finding, Level
+from orders.doctor.finding import Finding, Level
 from sales.topic import ANSWER_SECONDS, client_config
 
 _found = partial(Finding, "Kafka")

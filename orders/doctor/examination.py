@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from django.db import connections
 
-from management.doctor import clocks, kafka, postgres, processes, redis_servers
-from management.doctor.finding import Check, Finding, Level, line
+from orders.doctor import clocks, kafka, postgres, processes, redis_servers
+from orders.doctor.finding import Check, Finding, Level, line
 
 # Longer than the sum of what one check waits for in its servers.
 SECONDS = 25.0
