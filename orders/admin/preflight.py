@@ -1,7 +1,6 @@
 """Before a sale opens: is everything as it has to be? One page, green or with what to do about it."""
 
 from functools import partial
-from itertools import groupby
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
@@ -40,13 +39,21 @@ def preflight_page(admin: ModelAdmin, request: HttpRequest, sale_id: UUID) -> Ht
             "sale": sale,
             "verdict": verdict,
             "colour": colour,
-            "areas": [
-                (area, [(COLOURS[finding.level], finding) for finding in found])
-                for area, found in groupby(findings, lambda finding: finding.area)
-            ],
+            "areas": areas(findings),
             "at": timezone.now(),
         },
     )
+
+
+def areas(findings: list[Finding]) -> list[tuple[str, list[tuple[str, Finding]]]]:
+    """What to do first, the worst on top; then what is well, area by area. Each with its colour."""
+    found: dict[str, list[tuple[str, Finding]]] = {}
+    for level in (Level.FAIL, Level.WARN, Level.OK):
+        for finding in findings:
+            if finding.level == level:
+                area = finding.area if level == Level.OK else "what to do"
+                found.setdefault(area, []).append((COLOURS[level], finding))
+    return list(found.items())
 
 
 def judge(findings: list[Finding]) -> tuple[str, str]:
