@@ -13,6 +13,7 @@ from unfold.decorators import display
 from orders.admin.balance import balance_page
 from orders.admin.lists import EstimatedPaginator, History
 from orders.admin.preflight import preflight_page
+from orders.admin.report import report_page
 from orders.models import Order, OrderEvent, OrderState, Position
 from sales.admin.moments import moment
 from sales.admin.readonly import ReadOnlyAdmin
@@ -22,6 +23,10 @@ STATE_COLOURS = {
     OrderState.REFUSED: "danger",
     OrderState.CANCELLED: "warning",
 }
+
+
+# Of one sale, by its id: the sale's own page links to them where it finds them.
+PAGES = (("balance", balance_page), ("preflight", preflight_page), ("report", report_page))
 
 
 class OrderEvents(History):
@@ -76,7 +81,7 @@ class OrderAdmin(ReadOnlyAdmin):
                 self.admin_site.admin_view(partial(page, self)),
                 name=f"orders_{name}",
             )
-            for name, page in (("balance", balance_page), ("preflight", preflight_page))
+            for name, page in PAGES
         ]
         return [*pages, *super().get_urls()]
 
