@@ -12,6 +12,7 @@ from ninja.openapi.schema import OpenAPISchema
 
 from fluxgate_site.bodies import StrictParser
 from orders.api import router as orders
+from orders.my_orders import router as my_orders
 from sales.api import router as sales
 from sales.problems import CONTENT_TYPE, Problem
 from waitingroom.api import router as waitingroom
@@ -54,6 +55,7 @@ api.add_router("", sales)
 api.add_router("", waitingroom)
 api.add_router("", brand)
 api.add_router("", orders)
+api.add_router("", my_orders)
 
 
 @api.exception_handler(Problem)

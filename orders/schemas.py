@@ -49,6 +49,11 @@ class OrderStatus(Schema):
     server_time: datetime
 
 
+class OrderList(Schema):
+    orders: list[OrderStatus]
+    server_time: datetime
+
+
 # What OpenAPI is told of the headers that come with an order; orders/api.py reads them itself.
 PLACING_HEADERS = [
     {

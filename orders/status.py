@@ -21,6 +21,7 @@ from sales.turnstile import Turnstile
 
 logger = structlog.get_logger(__name__)
 
+LISTED = 100  # of one customer at once
 _JUST_ARMED_SECONDS = 0.05  # an order may come before the news of its sale; made-up ids may not cost more
 _STATES = {
     ClaimLetter.HELD: "held",
@@ -100,6 +101,11 @@ class Standings:
         except QueueFull as error:
             raise DatabaseAway(str(error)) from error
         return _written(order) if order else None
+
+    async def of_customer(self, customer: str) -> list[Standing]:
+        """The customer's newest LISTED orders in the order book. Raises sales.database.DatabaseAway."""
+        orders = Order.objects.filter(customer=customer).select_related("sale").order_by("-claimed_at", "id")
+        return [_written(order) for order in await self._database.ask(lambda: list(orders[:LISTED]))]
 
     async def _read(self, order_ids: Sequence[UUID]) -> list[Order | None]:
         found = await self._database.ask(lambda: Order.objects.select_related("sale").in_bulk(order_ids))

@@ -41,6 +41,14 @@ _STATUS = {
     "order: confirmed, by its tag": Question(
         304, "", at(ORDER, ("If-None-Match", 'W/"confirmed"')), sale="confirmed", customer=DONE
     ),
+    "orders: of somebody": Question(200, "", at("/api/v1/orders"), sale="confirmed", customer=DONE),
+    "orders: none": Question(200, "", at("/api/v1/orders")),
+    "orders: without a token": Question(
+        401,
+        "unauthorized",
+        lambda s: get(s, "/api/v1/orders", last=False).replace(b"Authorization", b"X-Other"),
+    ),
+    "orders: with a slash": Question(404, "not-found", at("/api/v1/orders/")),
     "order: in capitals": Question(404, "not-found", at("/api/v1/Orders/{order}")),
     "order: of a single number": Question(404, "order-not-found", at("/api/v1/orders/1")),
     "order: nobody's": Question(404, "order-not-found", at(NOBODYS)),

@@ -8,6 +8,7 @@ import pytest
 import redis
 from django.utils import timezone
 
+from orders import status
 from orders.models import Order
 from orders.status import Standings
 from sales.database import Database, DatabaseAway
@@ -60,6 +61,31 @@ async def test_a_crowd_of_polls_is_a_few_queries(
     found = await asyncio.gather(*(standings.find(order.id) for order in written * 100))
     assert [standing and standing.order_id for standing in found] == [order.id for order in written] * 100
     assert asked <= 10
+
+
+async def test_a_buyers_orders_are_the_newest_first_and_nobody_elses(
+    open_sale: Callable[..., Sale], turnstile: Turnstile, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "LISTED", 3)
+    sale, other = open_sale(), open_sale()
+    write(other, "bob")
+    written = [write(each) for each in (sale, other, sale, sale)]
+    found = await Standings(turnstile, database).of_customer("ann")
+    assert [standing.order_id for standing in found] == [order.id for order in reversed(written[1:])]
+    assert {standing.customer for standing in found} == {"ann"}
+    assert [standing.slug for standing in found] == [sale.slug, sale.slug, other.slug]
+    assert await Standings(turnstile, database).of_customer("eve") == []
+
+
+async def test_without_the_order_book_there_is_no_list(
+    turnstile: Turnstile, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(query: Callable[[], object]) -> object:
+        raise DatabaseAway("gone")
+
+    monkeypatch.setattr(database, "ask", away)
+    with pytest.raises(DatabaseAway):
+        await Standings(turnstile, database).of_customer("ann")
 
 
 @pytest.fixture(autouse=True)
