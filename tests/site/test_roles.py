@@ -241,7 +241,8 @@ def test_an_operator_sets_the_pace_and_the_message_and_nothing_else(people: dict
     there = reverse("admin:waitingroom_room_change", args=[room.pk])
     wishes = {
         "turn_rate": 7, "message": "Soon.", "steers": "on", "least_rate": 2, "most_rate": 9,
-        "turn_seconds": 33, "passes": "on", "beacon_name": "A lottery", "paces-TOTAL_FORMS": 0, "paces-INITIAL_FORMS": 0,
+        "turn_seconds": 33, "passes": "on", "beacon_name": "A lottery",
+        "paces-TOTAL_FORMS": 0, "paces-INITIAL_FORMS": 0,
     }  # fmt: skip
     assert people["Operator"].post(there, wishes).status_code == 302
     room.refresh_from_db()
