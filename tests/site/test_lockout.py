@@ -83,10 +83,11 @@ def test_a_client_behind_our_proxy_cannot_choose_its_address(site: Site, name: s
 def test_it_ends_after_a_quarter_of_an_hour(site: Site, name: str) -> None:
     assert guess(site, name)[-1] == 429
     attempts = AccessAttempt.objects.filter(username=name)
-    attempts.update(attempt_time=timezone.now() - timedelta(minutes=14))
+    before = timezone.now() - timedelta(minutes=14)
+    attempts.update(attempt_time=before)
     assert sign_in(site, name, "wrong").status_code == 429
     assert sign_in(site, name, RIGHT).status_code == 429
-    # A try while it is locked has not made it longer.
+    assert attempts.get().attempt_time == before, "a try while it is locked makes it no longer"
     attempts.update(attempt_time=timezone.now() - timedelta(minutes=15, seconds=1))
     assert sign_in(site, name, RIGHT).status_code == 302
 
