@@ -1,4 +1,4 @@
-# Flux-Gate's one image. web, fulfillment, migrate and topics are this image with other commands.
+# Flux-Gate's one image. web, fulfillment, migrate, roles and topics are this image with other commands.
 #
 #   docker compose build
 #

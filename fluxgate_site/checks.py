@@ -6,7 +6,7 @@ Errors stop every command and every web process; see `manage.py check --deploy`.
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 
 from fluxgate_site.environment import INSECURE_SECRET
 from sales import redis_urls
@@ -82,5 +82,19 @@ def nothing_crashes_on_purpose(**_: Any) -> list[CheckMessage]:
             "A crash point is set: processes will kill themselves there.",
             hint="Unset FLUXGATE_CRASH_AT; it is for the kill tests.",
             id="fluxgate.E005",
+        )
+    ]
+
+
+@register()
+def the_admin_asks_for_more_than_a_password(**_: Any) -> list[CheckMessage]:
+    fluxgate = settings.FLUXGATE
+    if not fluxgate.production or fluxgate.second_factor == "required":
+        return []
+    return [
+        Warning(
+            "Whoever knows an operator's password is in the admin.",
+            hint="Set FLUXGATE_SECOND_FACTOR=required: signing in takes a code from a phone as well.",
+            id="fluxgate.W001",
         )
     ]

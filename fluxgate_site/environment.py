@@ -5,6 +5,7 @@ Read, strongest first, from the process environment, `.env`, and `.fluxgate/stac
 is wrong. `.env.example` documents each variable; a test holds the two together.
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,10 +47,18 @@ def _database(value: str) -> str:
     return value
 
 
+def _networks(value: str) -> str:
+    for item in value.split(","):
+        if item:
+            ip_network(item)  # raises ValueError; also for `*`, by which anybody could say who they are
+    return value
+
+
 RedisUrl = Annotated[str, AfterValidator(_redis)]
 GateUrl = Annotated[str, AfterValidator(_gate)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 CommaSeparated = Annotated[str, NoDecode, AfterValidator(_items)]
+Proxies = Annotated[CommaSeparated, AfterValidator(_networks)]
 
 
 class Environment(BaseSettings):
@@ -67,6 +76,8 @@ class Environment(BaseSettings):
     allowed_hosts: CommaSeparated = "localhost,127.0.0.1,[::1]"
     trusted_origins: CommaSeparated = ""
     https: bool = False
+    second_factor: Literal["off", "required"] = "off"
+    proxies: Proxies = "127.0.0.1,::1"
     time_zone: str = "UTC"
 
     bind: str = "127.0.0.1:8000"

@@ -12,6 +12,7 @@ _environment = Environment()
 bind = [_environment.bind]
 if _environment.metrics_port:
     bind.append(f"{_environment.metrics_host}:{_environment.metrics_port}")
+forwarded_allow_ips = _environment.proxies
 workers = _environment.web_workers
 worker_class = "fluxgate_site.worker.Worker"
 graceful_timeout = 25

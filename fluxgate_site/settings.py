@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import MutableMapping
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -38,6 +39,10 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
+    "axes",
     "import_export",
     "ninja",  # the API page from its own static files, and export_openapi_schema
     "sales",
@@ -55,8 +60,11 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",  # says whether this session has shown a code
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "fluxgate_site.second_factor.SecondFactorMiddleware",
+    "axes.middleware.AxesMiddleware",  # last, as it asks: it turns a locked sign-in into a page
 ]
 
 ROOT_URLCONF = "fluxgate_site.urls"
@@ -124,6 +132,21 @@ CACHES = {
 }
 # cached_db, not cache: an operator stays signed in when the cache is lost mid-sale.
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+
+# Axes first: it turns down who is locked before a password is looked at.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# Counted in PostgreSQL, axes' default: the cache may be evicted or away, and would forget a guesser then.
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+# Name and address together: nobody can lock a name for everybody, or a name behind an office's one address.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # 15 minutes are 15 minutes
+AXES_LOCKOUT_CALLABLE = "fluxgate_site.lockout.locked"
+AXES_DISABLE_ACCESS_LOG = True  # Django has `last_login`
+AXES_ENABLE_ADMIN = False  # its tables are for `manage.py axes_list_attempts`
+AXES_VERBOSE = False  # a line at each start of each process
+OTP_TOTP_ISSUER = "Flux-Gate"  # what an authenticator calls it
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -267,6 +290,8 @@ LOGGING = {
     "loggers": {
         # A refused request is not an incident: the metrics count it.
         "django.request": {"level": "ERROR"},
+        # A line per wrong password, without name and address: `sign-in locked` has both.
+        "axes": {"level": "ERROR"},
         # Anybody may send a foreign Host, as often as they like.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
     },

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path, re_path
 
+from fluxgate_site import second_factor
 from fluxgate_site.api import api
 from fluxgate_site.demo import token
 from fluxgate_site.errors import not_found
@@ -17,6 +18,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", not_found),  # ninja's own answer is a page
     path("api/v1/", api.urls),
     re_path(r"^api/", not_found),
+    path("admin/second-factor/", second_factor.page, name="second-factor"),
     path("admin/", admin.site.urls),
 ]
 if not settings.FLUXGATE.production:

@@ -28,6 +28,7 @@ class Product(models.Model):
 
     class Meta:
         ordering = ["name"]
+        permissions = [("change_stock", "Can change the stock of a product")]
         constraints = [
             models.CheckConstraint(condition=Q(stock__gte=0), name="product_stock_not_negative"),
         ]
@@ -108,6 +109,16 @@ class Sale(models.Model):
     class Meta:
         ordering = ["-opens_at"]
         verbose_name = "sale window"
+        # One a step, so that somebody may pause a sale without being able to change or to close it.
+        permissions = [
+            ("schedule_sale", "Can schedule a sale window"),
+            ("arm_sale", "Can arm a sale window"),
+            ("open_sale", "Can open a sale window"),
+            ("pause_sale", "Can pause a sale window"),
+            ("resume_sale", "Can resume a sale window"),
+            ("close_sale", "Can close a sale window"),
+            ("settle_sale", "Can settle a sale window"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(closes_at__gt=F("opens_at")), name="sale_closes_after_opening"

@@ -160,12 +160,14 @@ class Site(Web):
         self._processes.append(process)
         return process
 
-    def manage(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Runs a command of the shell to its end, with what it printed."""
+    def manage(
+        self, *arguments: str, check: bool = True, **changed: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs a command of the shell to its end, with other settings, and with what it printed."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=CHECKOUT,
-            env=self.environment,
+            env=self.environment | changed,
             check=check,
             capture_output=True,
             text=True,

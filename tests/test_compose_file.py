@@ -20,8 +20,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
-OURS = {"web", "fulfillment", "gatekeeper", "migrate", "topics"}
-ONE_SHOT = {"migrate", "topics"}
+OURS = {"web", "fulfillment", "gatekeeper", "migrate", "roles", "topics"}
+ONE_SHOT = {"migrate", "roles", "topics"}
 LASTING = set(SERVICES) - ONE_SHOT
 SECRETS = {"FLUXGATE_SECRET_KEY", "FLUXGATE_TOKEN_KEYS", "POSTGRES_PASSWORD"}
 
@@ -58,8 +58,9 @@ def test_every_dependency_says_what_it_waits_for() -> None:
 
 def test_nothing_that_decides_or_remembers_starts_before_its_schema_and_its_topic() -> None:
     for service in ("web", "fulfillment", "gatekeeper"):
-        assert set(SERVICES[service]["depends_on"]) >= ONE_SHOT
+        assert set(SERVICES[service]["depends_on"]) >= {"migrate", "topics"}
     assert "postgres" in SERVICES["migrate"]["depends_on"]
+    assert "migrate" in SERVICES["roles"]["depends_on"]
     assert "kafka" in SERVICES["topics"]["depends_on"]
 
 

@@ -12,7 +12,7 @@ from engine import Engine
 from images import NAMES, ROOT
 
 PROJECT = "fluxgate-proof"
-ONE_SHOT = {"migrate", "topics"}
+ONE_SHOT = {"migrate", "roles", "topics"}
 
 
 class CommandFailed(RuntimeError):

@@ -25,6 +25,7 @@ from management.demo.site import Site
 from management.demo.staying import stay
 from management.demo.table import render
 from management.demo.watching import records_fulfilled
+from management.roles import ensure_roles
 from orders.models import Order, OrderState
 from orders.reconciliation import read
 from sales import gate, topic
@@ -46,6 +47,7 @@ def hold(options: Options, console: Console) -> Report:
     with ExitStack() as ending:
         topic.ensure_topic()
         call_command("migrate", verbosity=0)
+        ensure_roles()
         console.print("database    migrated; the site is starting")
         connections = _connections(options, console)
         site = Site(options, options.root / "logs")

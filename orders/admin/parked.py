@@ -35,7 +35,8 @@ class ParkedRecordEvents(History):
 
 @admin.register(ParkedRecord)
 class ParkedRecordAdmin(ReadOnlyAdmin):
-    """To look at with the view permission; who may change parked records may replay and drop them."""
+    """To look at with the view permission; who may change parked records may replay them, and who may
+    delete them may drop them. No row is changed by its form or deleted, whoever asks."""
 
     list_display = ("where", "state_label", "cause", "attempts", "parked")
     list_filter = (("state", ChoicesDropdownFilter), "topic")
@@ -82,16 +83,18 @@ class ParkedRecordAdmin(ReadOnlyAdmin):
         return moment(record.tried_at)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        # Without the permission there are no actions, and Django would answer a forged one with the list.
-        if request.method == "POST" and not self.has_decide_permission(request):
-            raise PermissionDenied
+        # Django would answer an action that somebody may not take with the list.
+        if request.method == "POST":
+            mine = self.get_actions(request)
+            if not mine or set(request.POST.getlist("action")) - {"", *mine}:
+                raise PermissionDenied
         return super().changelist_view(request, extra_context)
 
-    @action(description="Replay selected records", permissions=["decide"])
+    @action(description="Replay selected records", permissions=["replay"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[ParkedRecord]) -> HttpResponse:
         return confirm(self, request, queryset, STEPS["replay"], "replay_selected")
 
-    @action(description="Drop selected records", permissions=["decide"])
+    @action(description="Drop selected records", permissions=["drop"])
     def drop_selected(self, request: HttpRequest, queryset: QuerySet[ParkedRecord]) -> HttpResponse:
         return confirm(self, request, queryset, STEPS["drop"], "drop_selected")
 
@@ -118,7 +121,7 @@ class ParkedRecordAdmin(ReadOnlyAdmin):
         url_path="replay",
         icon="replay",
         variant=ActionVariant.PRIMARY,
-        permissions=["decide"],
+        permissions=["replay"],
     )
     def replay_step(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._step(request, object_id, "replay")
@@ -128,7 +131,7 @@ class ParkedRecordAdmin(ReadOnlyAdmin):
         url_path="drop",
         icon="delete",
         variant=ActionVariant.DANGER,
-        permissions=["decide"],
+        permissions=["drop"],
     )
     def drop_step(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._step(request, object_id, "drop")
@@ -147,6 +150,8 @@ class ParkedRecordAdmin(ReadOnlyAdmin):
         names = {f"orders_parkedrecord_{step.verb}_step" for step in offered(state or "")}
         return [each for each in super().get_actions_detail(request, object_id) if each.action_name in names]
 
-    def has_decide_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Replaying and dropping change a record; its form changes nothing, so it is read-only for all."""
+    def has_replay_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("orders.change_parkedrecord")
+
+    def has_drop_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("orders.delete_parkedrecord")

@@ -138,7 +138,7 @@ class ProductAdmin(ImportMixin, ModelAdmin):
         url_path="stock",
         icon="exposure",
         variant=ActionVariant.PRIMARY,
-        permissions=["change"],
+        permissions=["change_stock"],
     )
     def change_stock(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = self.get_object(request, object_id)
@@ -173,6 +173,9 @@ class ProductAdmin(ImportMixin, ModelAdmin):
             },
         )
 
+    def has_change_stock_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("sales.change_stock")
+
     def _apply_delta(self, request: HttpRequest, product: Product, asked: dict[str, Any]) -> None:
         # False means that this page was sent before; None that the cache is down, and the change is made.
         sent = f"sales:stock-form:{asked['once']}"
@@ -194,8 +197,12 @@ class ProductAdmin(ImportMixin, ModelAdmin):
     # Import
 
     def has_import_permission(self, request: HttpRequest) -> bool:
-        """A file may both make products and change them."""
-        return bool(self.has_add_permission(request) and self.has_change_permission(request))
+        """A file may make products, change them, and change their stock."""
+        return bool(
+            self.has_add_permission(request)
+            and self.has_change_permission(request)
+            and self.has_change_stock_permission(request)
+        )
 
     def get_import_formats(self) -> list[type[ProductCsv]]:
         return [ProductCsv]

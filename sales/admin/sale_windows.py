@@ -19,7 +19,7 @@ from sales import arming
 from sales.admin.events import history_of, record_draft
 from sales.admin.live import WITH_GATE, live
 from sales.admin.moments import moment, window
-from sales.admin.steps import offered, step_action, step_url
+from sales.admin.steps import may_take, offered, permitted, step_action, step_url
 from sales.forms import SaleForm
 from sales.models import Sale, SaleState
 
@@ -74,7 +74,7 @@ def typed_facts(sale: Sale) -> dict[str, Any]:
 class SaleAdmin(ModelAdmin):
     form = SaleForm
     change_form_template = "admin/sales/sale_page.html"
-    list_display = ("name", "product", "state_label", "window", "allotment", "sold", "left", "next_steps")
+    list_display = ("name", "product", "state_label", "window", "allotment", "sold", "left")
     list_filter = (("state", ChoicesDropdownFilter), ("product", AutocompleteSelectFilter))
     list_filter_submit = True
     list_select_related = ("product",)
@@ -103,6 +103,14 @@ class SaleAdmin(ModelAdmin):
     close_step = step_action("close")
     settle_step = step_action("settle")
 
+    has_schedule_permission = may_take("schedule")
+    has_arm_permission = may_take("arm")
+    has_open_permission = may_take("open")
+    has_pause_permission = may_take("pause")
+    has_resume_permission = may_take("resume")
+    has_close_permission = may_take("close")
+    has_settle_permission = may_take("settle")
+
     class Media:
         css = {"all": ("sales/admin.css",)}
 
@@ -128,20 +136,21 @@ class SaleAdmin(ModelAdmin):
     def left(self, sale: Sale) -> int:
         return sale.unsold
 
-    @display(description="Next")
-    def next_steps(self, sale: Sale) -> SafeString:
-        links = ((step_url(sale, step), step.verb.capitalize()) for step in offered(sale.state))
-        return format_html('<span class="fg-line">{}</span>', format_html_join(" · ", STEP_LINK, links))
+    def get_list_display(self, request: HttpRequest) -> tuple[Any, ...]:
+        mine = permitted(request.user)
 
-    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
-        columns: tuple[str, ...] = self.list_display
-        return columns if self.has_change_permission(request) else columns[:-1]  # no steps to take
+        @display(description="Next")
+        def next_steps(sale: Sale) -> SafeString:
+            steps = (step for step in offered(sale.state) if step in mine)
+            links = ((step_url(sale, step), step.verb.capitalize()) for step in steps)
+            return format_html('<span class="fg-line">{}</span>', format_html_join(" · ", STEP_LINK, links))
+
+        return (*self.list_display, next_steps) if mine else self.list_display
 
     # Who may do what, and until when
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Facts may change until the sale is armed. Unfold asks about its actions with a bare id:
-        those need the permission only, the step itself knows the states."""
+        """Facts may change until the sale is armed."""
         allowed: bool = super().has_change_permission(request)
         return allowed and (not isinstance(obj, Sale) or obj.is_draft)
 

@@ -212,7 +212,7 @@ def test_a_viewer_sees_no_buttons_and_a_decider_does(parked: Callable[..., Parke
         response = viewer.get(path)
         assert response.status_code == 200
         assert "replay" not in response.content.decode().lower().replace("replayed", "")
-    decider = sign_in("orders.view_parkedrecord", "orders.change_parkedrecord")
+    decider = sign_in("orders.view_parkedrecord", "orders.change_parkedrecord", "orders.delete_parkedrecord")
     assert page(record, "replay") in decider.get(page(record)).content.decode()
     assert "replay_selected" in decider.get(LIST).content.decode()
     assert decider.post(page(record), {"state": "dropped", "cause": "x"}).status_code == 403

@@ -230,9 +230,16 @@ def test_confirming_twice_imports_once(operator: Client, tee: Product) -> None:
 
 
 @pytest.mark.parametrize(
-    "permissions", [(), ("sales.view_product",), ("sales.add_product",), ("sales.change_product",)]
+    "permissions",
+    [
+        (),
+        ("sales.view_product",),
+        ("sales.add_product", "sales.change_product"),
+        ("sales.add_product", "sales.change_stock"),
+        ("sales.change_product", "sales.change_stock"),
+    ],
 )
-def test_importing_needs_both_permissions(tee: Product, permissions: tuple[str, ...]) -> None:
+def test_importing_needs_all_three_permissions(tee: Product, permissions: tuple[str, ...]) -> None:
     client = sign_in(*permissions)
     assert client.get(IMPORT).status_code == 403
     assert upload(client, "sku,name\nCAP,Cap\n").status_code == 403

@@ -225,7 +225,7 @@ def test_deltas_of_two_operators_add_up(transactional_db: None) -> None:
 
 
 def test_who_may_not_change_products_changes_no_stock(product: Product, client: Client) -> None:
-    for permissions in ((), VIEWER, ("sales.add_product", "sales.change_sale")):
+    for permissions in ((), VIEWER, ("sales.add_product", "sales.change_product")):
         assert sign_in(*permissions).post(stock_page(product), delta(5)).status_code == 403
     assert client.post(stock_page(product), delta(5)).status_code == 302
     product.refresh_from_db()

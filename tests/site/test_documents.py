@@ -104,9 +104,9 @@ def test_settings_that_a_document_names_exist(document: str) -> None:
 
 def test_the_checks_are_documented() -> None:
     source = Path(checks.__file__).read_text()
-    numbers = set(re.findall(r'id="fluxgate\.(E\d+)"', source))
+    numbers = set(re.findall(r'id="fluxgate\.([EW]\d+)"', source))
     assert numbers
-    assert numbers == set(re.findall(r"`(?:fluxgate\.)?(E\d{3})`", OPERATIONS))
+    assert numbers == set(re.findall(r"`(?:fluxgate\.)?([EW]\d{3})`", OPERATIONS))
 
 
 # Commands

@@ -130,6 +130,7 @@ SAFE = {
     "token_keys": {"shop": "k" * 32},
     "gate_url": "redis://gate:6379/0",
     "cache_url": "redis://cache:6379/0",
+    "second_factor": "required",
 }
 
 
@@ -145,6 +146,8 @@ SAFE = {
         ({"cache_url": "redis://gate"}, ["fluxgate.E003"]),
         ({"sweep_after_seconds": 1.0}, ["fluxgate.E004"]),
         ({"crash_at": "place.after-gate"}, ["fluxgate.E005"]),
+        ({"second_factor": "off"}, ["fluxgate.W001"]),
+        ({"second_factor": "off", "environment": "development"}, []),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
@@ -155,6 +158,7 @@ def test_system_checks(settings: object, changed: dict[str, object], expected: l
         checks.gate_is_alone,
         checks.promise_fits,
         checks.nothing_crashes_on_purpose,
+        checks.the_admin_asks_for_more_than_a_password,
     )
     found = [message for check in every for message in check()]
     assert [message.id for message in found] == expected
@@ -165,6 +169,37 @@ def test_a_web_process_with_default_secrets_does_not_start_in_production(site: S
     web = site.another_web(FLUXGATE_ENVIRONMENT="production")
     assert web.process.wait(30) != 0
     assert "fluxgate.E001" in web.printed.read_text()
+
+
+@pytest.mark.parametrize("command", ["run_fulfillment", "run_gatekeeper", "ensure_roles"])
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [({}, "fluxgate.E001"), ({"FLUXGATE_SECRET_KEY": "s" * 50}, "fluxgate.E002")],
+    ids=["default secrets", "default keys of tokens"],
+)
+def test_a_command_with_default_secrets_does_not_start_in_production(
+    site: Site, command: str, given: dict[str, str], refused: str
+) -> None:
+    ended = site.manage(command, check=False, FLUXGATE_ENVIRONMENT="production", **given)
+    assert ended.returncode != 0
+    assert refused in ended.stderr
+
+
+def test_the_recommended_settings_are_not_warned_about_and_a_password_alone_is(site: Site) -> None:
+    production = {
+        "FLUXGATE_ENVIRONMENT": "production",
+        "FLUXGATE_HTTPS": "true",
+        "FLUXGATE_ALLOWED_HOSTS": "shop.example",
+        "FLUXGATE_SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP",
+        "FLUXGATE_TOKEN_KEYS": '{"shop":"0123456789abcdefghijklmnopqrstuvwxyz"}',
+    }
+    check = ("check", "--deploy", "--fail-level", "WARNING")
+    clean = site.manage(*check, check=False, FLUXGATE_SECOND_FACTOR="required", **production)
+    assert (clean.returncode, "0 silenced" in clean.stdout) == (0, True), clean.stderr
+    warned = site.manage(*check, check=False, **production)
+    assert warned.returncode != 0
+    assert "fluxgate.W001" in warned.stderr
+    assert warned.stderr.count("WARNINGS") == 1
 
 
 @pytest.mark.parametrize(
@@ -179,6 +214,9 @@ def test_a_web_process_with_default_secrets_does_not_start_in_production(site: S
         ("DATABASE_URL", "postgresql://host-only"),
         ("TOKEN_KEYS", "nope"),
         ("TOKEN_KEYS", "{}"),
+        ("SECOND_FACTOR", "yes"),
+        ("PROXIES", "*"),
+        ("PROXIES", "a-name"),
     ],
 )
 def test_wrong_settings_are_named_before_anything_starts(

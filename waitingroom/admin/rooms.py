@@ -16,6 +16,9 @@ from waitingroom.models import Pace, Room
 
 SETTINGS = ("turn_rate", "turn_seconds", "steers", "least_rate", "most_rate", "passes", "message")
 BEACON = ("beacon_name", "beacon")
+# For whoever may change a room without being one who may make it.
+OPERATED = ("turn_rate", "steers", "least_rate", "most_rate", "message")
+SETTLED = tuple(name for name in (*SETTINGS, *BEACON) if name not in OPERATED)
 
 
 class Paces(TabularInline):
@@ -74,6 +77,8 @@ class RoomAdmin(ModelAdmin):
             fixed: tuple[str, ...] = BEACON if obj and obj.beacon_name else ("beacon",)
         else:  # the entries are frozen: an announced beacon may get its value, and nothing else
             fixed = ("beacon_name",) if obj.beacon_name and not obj.beacon else BEACON
+        if not self.has_add_permission(request):
+            fixed = SETTLED
         return (*self.readonly_fields, *fixed) if obj is None else ("sale", *self.readonly_fields, *fixed)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
