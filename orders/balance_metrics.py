@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError
 
 from orders import book, epochs, metrics
 from orders.balance import Verdict, glance
+from orders.models import ParkedRecord, ParkedState
 from sales import fence, gate
 from sales.models import Sale, SaleState
 
@@ -59,6 +60,8 @@ class BalanceMetrics:
             for sale, image in zip(sales, images, strict=True)
         }
         differing = {sale_id for sale_id, verdict in found.items() if verdict == "differs"}
+        parked = ParkedRecord.objects.filter(state=ParkedState.PARKED).count()
+        metrics.parked_waiting_records.set(parked)
         # A batch between its two books differs for a moment: what differs twice is a difference.
         passing = differing - self._differed
         self._differed = differing
@@ -73,6 +76,7 @@ class BalanceMetrics:
         self._differed = set()
         metrics.balance_sales.clear()
         metrics.balance_units.clear()
+        metrics.parked_waiting_records.set(0)
 
 
 def _publish(sales: Sequence[Sale], images: Sequence[gate.Image | None], verdicts: Sequence[Verdict]) -> None:
