@@ -14,9 +14,8 @@ import redis
 import structlog
 from django.db import InterfaceError, OperationalError
 
-from orders import book, epochs, metrics
+from orders import book, epochs, metrics, parking
 from orders.balance import Verdict, glance
-from orders.models import ParkedRecord, ParkedState
 from sales import fence, gate
 from sales.models import Sale, SaleState
 
@@ -60,8 +59,7 @@ class BalanceMetrics:
             for sale, image in zip(sales, images, strict=True)
         }
         differing = {sale_id for sale_id, verdict in found.items() if verdict == "differs"}
-        parked = ParkedRecord.objects.filter(state=ParkedState.PARKED).count()
-        metrics.parked_waiting_records.set(parked)
+        metrics.parked_waiting_records.set(parking.still_parked())
         # A batch between its two books differs for a moment: what differs twice is a difference.
         passing = differing - self._differed
         self._differed = differing

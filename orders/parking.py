@@ -52,6 +52,11 @@ def waiting(topic: str, incarnation: str, partition: int) -> int:
     ).count()
 
 
+def still_parked() -> int:
+    """Records of any topic that nobody has replayed or dropped."""
+    return ParkedRecord.objects.filter(state=ParkedState.PARKED).count()
+
+
 def replay(record_id: int, *, client: redis.Redis, actor: str, reason: str = "") -> Replayed:
     """Fulfils a parked record again, once; then tells the gate.
 
