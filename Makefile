@@ -60,6 +60,12 @@ test-compose: $(READY) ## docker-compose.yml, proved in containers (root, Debian
 check: $(READY) ## lint, types, layers, OpenAPI, deployment checks
 	@.ci/check
 
+.PHONY: check-alerts
+check-alerts: ## the alert rules and their tests, with promtool (as root on Debian it is fetched)
+	@cd deploy/monitoring && ../../.ci/promtool check rules alerts.yml
+	@cd deploy/monitoring && ../../.ci/promtool check config prometheus.yml
+	@cd deploy/monitoring && ../../.ci/promtool test rules alerts_test.yml
+
 .PHONY: format
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -4,21 +4,19 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 from ninja.openapi.schema import OpenAPISchema
 
 from fluxgate_site.bodies import StrictParser
+from fluxgate_site.failing import failure
 from orders.api import router as orders
 from orders.my_orders import router as my_orders
 from sales.api import router as sales
 from sales.problems import CONTENT_TYPE, Problem
 from waitingroom.api import router as waitingroom
 from waitingroom.brand_api import router as brand
-
-logger = structlog.get_logger(__name__)
 
 
 class Api(NinjaAPI):
@@ -81,8 +79,7 @@ def on_not_found(request: HttpRequest, error: Http404) -> HttpResponse:
 
 @api.exception_handler(Exception)
 def on_failure(request: HttpRequest, error: Exception) -> HttpResponse:
-    logger.error("request failed", path=request.path, exc_info=error)
-    return Problem("internal-error").response()
+    return failure(error, path=request.path)
 
 
 def _described(error: dict[str, Any]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 from asgiref.typing import HTTPScope
 
 from fluxgate_site import health
+from sales.request_id import asking
 
 Door = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -23,6 +24,7 @@ class Doors:
         self._house = house
 
     async def __call__(self, scope: HTTPScope, receive: Any, send: Any) -> None:
+        asking.set(dict(scope["headers"]))  # each request is a task, with a context of its own
         path = scope["path"]
         if path.startswith("/api/"):
             await self._shop(scope, receive, send)

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 
+from fluxgate_site import logs
 from fluxgate_site.environment import Environment
 
 _environment = Environment()
@@ -19,6 +20,7 @@ graceful_timeout = 25
 timeout = 60
 backlog = 8192  # a crowd arrives within one second
 accesslog = None  # a line per refused request would cost more than the refusal
+logconfig_dict = logs.configured(_environment.log_format, _environment.log_level)
 max_requests = 0  # recycling a worker mid-sale helps nobody
 control_socket_disable = True
 

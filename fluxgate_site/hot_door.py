@@ -12,19 +12,17 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import structlog
 from django.http import HttpResponseNotAllowed
 from django.urls import Resolver404, resolve
 from ninja.operation import PathView
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from fluxgate_site.failing import failure
 from fluxgate_site.hot_request import HotRequest
 from orders.echoes import Echoes
 from orders.quick import QuickOperation
 from sales.problems import Problem
 from sales.reply import written
-
-logger = structlog.get_logger(__name__)
 
 
 class Route(NamedTuple):
@@ -70,8 +68,7 @@ class HotDoor:
     @staticmethod
     def failed(error: BaseException) -> Any:
         """The answer to a request that broke in a way its operation did not expect."""
-        logger.error("request failed", exc_info=error)
-        return Problem("internal-error").response()
+        return failure(error)
 
     def write(self, response: Any, common: list[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
         """The response on the wire. `common` are the headers that every answer of the server has."""

@@ -11,6 +11,7 @@ import types
 from typing import Any
 
 from fluxgate_site.protocol import Protocol
+from sales.request_id import asking
 
 BODY_BYTES = 4096
 
@@ -151,6 +152,7 @@ class HotProtocol(Protocol):
             "state": self.app_state,
         }
         answering = self.door.start(route, scope, fields, body)
+        asking.set(fields)  # whatever is awaited from here on takes it along
         # Most refusals are known at once; only what has to wait becomes a task.
         try:
             awaited = answering.send(None)
@@ -169,6 +171,8 @@ class HotProtocol(Protocol):
                 task = self.loop.create_task(running.as_task(awaited))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
+        finally:
+            asking.set(None)  # the context is the connection's: timers and later requests run in it
 
     def answer(self, cycle: HotCycle, response: Any) -> bytes:
         cycle.response_complete = True

@@ -5,13 +5,13 @@ from collections.abc import MutableMapping
 from datetime import timedelta
 from functools import partial
 
-import structlog
 from django.http import HttpRequest
 from django.urls import reverse_lazy
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from fluxgate_site import logs
 from fluxgate_site.environment import BASE_DIR, Environment
 
 try:
@@ -251,48 +251,4 @@ UNFOLD = {
     },
 }
 
-_renderer: structlog.typing.Processor = (
-    structlog.processors.JSONRenderer()
-    if FLUXGATE.log_format == "json"
-    else structlog.dev.ConsoleRenderer(colors=False)
-)
-# The console shows tracebacks by itself, and better.
-_tracebacks = [structlog.processors.format_exc_info] if FLUXGATE.log_format == "json" else []
-_shared: list[structlog.typing.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.stdlib.ExtraAdder(),
-]
-structlog.configure(
-    processors=[*_shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
-)
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "structlog": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "foreign_pre_chain": _shared,
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_tracebacks,
-                _renderer,
-            ],
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
-    "root": {"handlers": ["stderr"], "level": FLUXGATE.log_level},
-    "loggers": {
-        # A refused request is not an incident: the metrics count it.
-        "django.request": {"level": "ERROR"},
-        # A line per wrong password, without name and address: `sign-in locked` has both.
-        "axes": {"level": "ERROR"},
-        # Anybody may send a foreign Host, as often as they like.
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
-    },
-}
+LOGGING = logs.configured(FLUXGATE.log_format, FLUXGATE.log_level)

@@ -14,7 +14,7 @@ import redis
 import structlog
 from django.db import InterfaceError, OperationalError
 
-from orders import book, epochs, metrics
+from orders import book, epochs, metrics, parking
 from orders.balance import Verdict, glance
 from sales import fence, gate
 from sales.models import Sale, SaleState
@@ -59,6 +59,7 @@ class BalanceMetrics:
             for sale, image in zip(sales, images, strict=True)
         }
         differing = {sale_id for sale_id, verdict in found.items() if verdict == "differs"}
+        metrics.parked_waiting_records.set(parking.still_parked())
         # A batch between its two books differs for a moment: what differs twice is a difference.
         passing = differing - self._differed
         self._differed = differing
@@ -73,6 +74,7 @@ class BalanceMetrics:
         self._differed = set()
         metrics.balance_sales.clear()
         metrics.balance_units.clear()
+        metrics.parked_waiting_records.set(0)
 
 
 def _publish(sales: Sequence[Sale], images: Sequence[gate.Image | None], verdicts: Sequence[Verdict]) -> None:

@@ -27,7 +27,7 @@ from orders import book, epochs, metrics
 from orders.book import Read, Source
 from orders.claims import BadRecord, Barrier, Cancel, Claim, claim_in, decode, sale_in
 from orders.models import OrderState
-from orders.sifting import NewerVersion, Parked, one_line, sift
+from orders.sifting import NewerVersion, Parked, names_in, one_line, sift
 from sales import crashpoints
 
 # So many records in a row that all have to be parked are not an accident of one record: it is this
@@ -85,7 +85,8 @@ def fulfill(batch: Batch, poison_in_a_row: int | None = POISON_IN_A_ROW) -> list
         metrics.fulfilled_orders.labels(state).inc(count)
     for record, cause in parked:
         metrics.parked_records.inc()
-        logger.error("record parked", **_where(batch.source), offset=record.offset, cause=cause)
+        known = names_in(record.value or b"")
+        logger.error("record parked", **_where(batch.source), offset=record.offset, cause=cause, **known)
     return outcomes
 
 

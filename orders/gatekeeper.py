@@ -85,16 +85,23 @@ class Gatekeeper:
             if time.monotonic() >= self._look_at:
                 self._look_at = time.monotonic() + LOOK_SECONDS
                 self.look()
+                metrics.gate_down.set(0)
             for rearming in list(self._under_way.values()):
                 with self._one(rearming.sale):
                     self._advance(rearming)
         except (gate.GateUnreachable, redis.RedisError) as error:
+            metrics.gate_down.set(1)
             logger.warning("the gate's Redis is away", error=str(error))
         except book.AWAY as error:
             logger.warning("PostgreSQL is away", error=str(error))
             book.disconnect()
         metrics.fenced_gates.set(len(self._under_way))
         return bool(self._under_way)
+
+    def forget(self) -> None:
+        """Another gatekeeper leads and publishes from now on: what we know would be counted twice."""
+        metrics.gate_down.set(0)
+        metrics.fenced_gates.set(0)
 
     def look(self) -> None:
         """Begins with every gate that has fallen. Raises GateUnreachable and RedisError."""

@@ -138,9 +138,7 @@ class KafkaLog:
             raise LogUnavailable(error.args[0].str()) from None
 
     def available(self) -> bool:
-        if self._closed or self._down or self._fatal:
-            return False
-        if len(self._producer) >= NEARLY_FULL * QUEUE_RECORDS:
+        if self._closed or self._down or self._fatal or len(self._producer) >= NEARLY_FULL * QUEUE_RECORDS:
             return False
         try:
             oldest = self._under_way[0]
@@ -192,6 +190,7 @@ class KafkaLog:
         if self._down and time.monotonic() - self._probed_at >= PROBE_SECONDS:
             self._probe(PROBE_SECONDS)
             self._probed_at = time.monotonic()
+        metrics.log.stands(self.available(), len(self._producer))
 
     def _complained(self, error: KafkaError) -> None:
         if error.fatal():

@@ -4,6 +4,7 @@ Base units in the names, no ids as labels: a sale that is popular must not make 
 """
 
 import asyncio
+import time
 from collections import Counter as Counts
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -35,6 +36,22 @@ class Tally:
             self._counter.labels(label).inc(number)
 
 
+class LogStanding:
+    """How a process' log stands, told at every turn of the thread that reads its reports."""
+
+    def __init__(self, down: Gauge, waiting: Gauge) -> None:
+        self._down, self._waiting = down, waiting
+        self._told_at = 0.0
+
+    def stands(self, available: bool, waiting: int) -> None:
+        """Passed on twice a second: under load the thread turns a thousand times as often."""
+        now = time.monotonic()
+        if now - self._told_at >= 0.5:
+            self._told_at = now
+            self._down.set(not available)
+            self._waiting.set(waiting)
+
+
 answers = Tally(
     Counter(
         "fluxgate_answers_total", "Attempts on units, by the gate's verdict or `unavailable`.", ["verdict"]
@@ -48,6 +65,20 @@ acknowledgement_seconds = Histogram(
 append_errors = Counter(
     "fluxgate_append_errors_total", "Appends whose acknowledgement did not come: unknown, not failed."
 )
+
+log = LogStanding(
+    Gauge(
+        "fluxgate_log_down",
+        "1 while this process's producer takes no records, or knows that they would be late.",
+        multiprocess_mode="livesum",
+    ),
+    Gauge(
+        "fluxgate_log_waiting_records",
+        "Records of this process that wait for the log's acknowledgement.",
+        multiprocess_mode="livesum",
+    ),
+)
+failed_requests = Counter("fluxgate_failed_requests_total", "Requests that broke: answered with a 500.")
 
 fulfilled_orders = Counter(
     "fluxgate_fulfilled_orders_total", "Orders written into the order book, by state.", ["state"]
@@ -87,7 +118,20 @@ settled_claims = Counter(
 )
 swept_claims = Counter("fluxgate_swept_claims_total", "Held claims the sweeper appended again.")
 
-fenced_gates = Gauge("fluxgate_fenced_gates", "Sales whose gate has fallen and is being armed again.")
+parked_waiting_records = Gauge(
+    "fluxgate_parked_waiting_records",
+    "Records put aside that nobody has replayed or dropped.",
+    multiprocess_mode="livesum",
+)
+
+gate_down = Gauge(
+    "fluxgate_gate_down", "1 while the gate's Redis does not answer.", multiprocess_mode="livesum"
+)
+fenced_gates = Gauge(
+    "fluxgate_fenced_gates",
+    "Sales whose gate has fallen and is being armed again.",
+    multiprocess_mode="livesum",
+)
 rearming_seconds = Histogram(
     "fluxgate_rearming_seconds",
     "From finding a fallen gate to selling again.",

@@ -23,7 +23,7 @@ from orders import book, claims, epochs, fulfillment, settling
 from orders.book import Read
 from orders.fulfillment import Outcome
 from orders.models import ParkedRecord, ParkedRecordEvent, ParkedState, ParkedStep, Position
-from orders.sifting import one_line, sift
+from orders.sifting import names_in, one_line, sift
 from sales import gate
 from sales.topic import partition_of
 
@@ -52,6 +52,11 @@ def waiting(topic: str, incarnation: str, partition: int) -> int:
     ).count()
 
 
+def still_parked() -> int:
+    """Records of any topic that nobody has replayed or dropped."""
+    return ParkedRecord.objects.filter(state=ParkedState.PARKED).count()
+
+
 def replay(record_id: int, *, client: redis.Redis, actor: str, reason: str = "") -> Replayed:
     """Fulfils a parked record again, once; then tells the gate.
 
@@ -71,7 +76,7 @@ def replay(record_id: int, *, client: redis.Redis, actor: str, reason: str = "")
     try:
         settling.settle(client, outcomes)
     except (gate.GateUnreachable, redis.RedisError) as error:
-        logger.warning("gate not told", error=str(error), parked_record=record_id)
+        logger.warning("gate not told", error=str(error), parked_record=record_id, **_order_of(outcomes))
         return Replayed(_line_of(outcomes), told=False)
     return Replayed(_line_of(outcomes), told=True)
 
@@ -87,7 +92,8 @@ def drop(record_id: int, *, actor: str, reason: str) -> None:
         if not moved:
             raise Refused(f"record {record_id} is {_state_of(record_id)}: only a parked one can be dropped")
         _remember(record_id, ParkedStep.DROPPED, actor, reason)
-    logger.info("parked record dropped", parked_record=record_id, actor=actor, reason=reason)
+        named = names_in(bytes(ParkedRecord.objects.values_list("value", flat=True).get(pk=record_id)))
+    logger.info("parked record dropped", parked_record=record_id, actor=actor, reason=reason, **named)
 
 
 def _fulfill_once(record_id: int, actor: str, reason: str) -> list[Outcome]:
@@ -105,7 +111,8 @@ def _fulfill_once(record_id: int, actor: str, reason: str) -> list[Outcome]:
             return fulfillment.recall([read])
         outcomes = _write(record, read)
         _remember(record_id, ParkedStep.REPLAYED, actor, reason, _line_of(outcomes))
-    logger.info("parked record replayed", parked_record=record_id, actor=actor, outcome=_line_of(outcomes))
+    known = {"outcome": _line_of(outcomes)} | _order_of(outcomes)
+    logger.info("parked record replayed", parked_record=record_id, actor=actor, **known)
     return outcomes
 
 
@@ -154,6 +161,10 @@ def _state_of(record_id: int) -> str:
     if state is None:
         raise Refused(f"there is no parked record {record_id}")
     return state
+
+
+def _order_of(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    return {"order_id": str(outcomes[0].order_id)} if outcomes else {}
 
 
 def _line_of(outcomes: Sequence[Outcome]) -> str:

@@ -16,6 +16,7 @@ from orders.log import Acknowledgements, LogUnavailable
 from sales import crashpoints
 from sales.directory import Facts
 from sales.gate import Answer, Attempt, ClaimLetter, Fenced, Verdict, from_ms
+from sales.request_id import asking, request_id
 from sales.turnstile import Turnstile
 
 _MOST_FORMS = 1024  # sales that one process sells at a time
@@ -69,7 +70,7 @@ async def place(
         order_id, customer, quantity, from_ms(answer.first), traceparent
     )
     try:
-        promised = log.promise(record, deadline, partial(_reported, turnstile, facts, order_id))
+        promised = log.promise(record, deadline, partial(_reported, turnstile, facts, order_id, asking.get()))
     except LogUnavailable:
         # The queue filled up since we looked. The unit stays set aside: the sweeper appends it.
         return Placed(answer, attempt.order_id, "held")
@@ -110,9 +111,16 @@ def _form(facts: Facts, claimed_at: str) -> claims.ClaimForm:
     return form
 
 
-def _reported(turnstile: Turnstile, facts: Facts, order_id: str, error: Exception | None) -> None:
+def _reported(
+    turnstile: Turnstile,
+    facts: Facts,
+    order_id: str,
+    fields: dict[bytes, bytes] | None,
+    error: Exception | None,
+) -> None:
     if error is None:
         turnstile.mark_queued(facts, order_id)
     else:
         # Unknown, not failed: the record may stand in the log. Never release here; the sweeper goes on.
-        logger.warning("append not acknowledged", order_id=order_id, error=str(error))
+        asked = {"request_id": request_id(fields)} if fields is not None else {}
+        logger.warning("append not acknowledged", order_id=order_id, error=str(error), **asked)

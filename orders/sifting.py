@@ -5,6 +5,9 @@ Asks the order book and changes nothing in it.
 
 from collections.abc import Sequence
 from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
 
 from orders import book, epochs
 from orders.book import Read, SaleFacts
@@ -95,6 +98,28 @@ def objection_to(message: Message, sale: SaleFacts | None) -> str:
     if "\0" in claim.user_id:
         return "a NUL byte in the customer"
     return ""
+
+
+class _Names(msgspec.Struct):
+    order_id: UUID | None = None
+    sale_id: UUID | None = None
+
+
+class _Within(_Names):
+    claim: _Names | None = None  # of a cancel
+
+
+_within = msgspec.json.Decoder(_Within).decode
+
+
+def names_in(value: bytes) -> dict[str, str]:
+    """`order_id` and `sale_id` of a record that cannot be used, as far as anybody can read them."""
+    try:
+        named = _within(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    names = named.claim or named
+    return {name: str(known) for name in names.__struct_fields__[:2] if (known := getattr(names, name))}
 
 
 def one_line(error: Exception) -> str:

@@ -87,7 +87,9 @@ class Standings:
         try:
             written = await self.written(order_id)
         except DatabaseAway as error:
-            logger.warning("order book unreachable, asking the gate", error=str(error))
+            logger.warning(
+                "order book unreachable, asking the gate", order_id=str(order_id), error=str(error)
+            )
             standing = await _promised(order_id, self._turnstile)
             if standing is None:
                 raise DatabaseAway(str(error)) from error

@@ -19,7 +19,7 @@ import redis.asyncio
 from django.conf import settings
 from redis.exceptions import NoScriptError
 
-from sales import directory
+from sales import directory, metrics
 from sales.batching import GroupCommit, QueueFull
 from sales.deadline import CONNECTIONS, connect, look_at, whole_hash, within
 from sales.directory import DIRECTORY, Facts
@@ -256,6 +256,7 @@ class Turnstile:
         for pool, among in attempts.items():
             # EVALSHA by the seal and never EVAL: NOSCRIPT is the fence, not a cache miss.
             pipeline.evalsha(pool.facts.seal, 4, *pool.keys, *claim_arguments(among))
+        begun = time.monotonic()
         try:
             replies = await self._within(pipeline.execute(raise_on_error=False))
         except GateUnreachable:
@@ -263,6 +264,8 @@ class Turnstile:
             for pool, among in attempts.items():
                 pool.refusals.unanswered(among)
             raise
+        finally:
+            metrics.gate_call_seconds.observe(time.monotonic() - begun)
         answers: dict[_Pool, Iterator[Answer | Exception]] = {}
         for (pool, among), question, reply in zip(attempts.items(), questions, replies, strict=True):
             broken = isinstance(reply, Exception)

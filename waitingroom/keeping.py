@@ -21,7 +21,7 @@ from django.utils import timezone
 from sales.directory import GATED
 from sales.gate import GateUnreachable, Image, image, reaching, require_admission, to_ms
 from sales.models import Sale, SaleState
-from waitingroom import draw
+from waitingroom import draw, metrics
 from waitingroom.line import Drawn, Line, encode, join_script, line_keys
 from waitingroom.models import Pace, Room
 from waitingroom.schedule import Segment, number_at
@@ -63,14 +63,16 @@ class Keeper:
         """Every line once; one that goes wrong keeps no other waiting. Raises Django's database errors."""
         # What is over was published for the last time when it closed.
         over = Q(state=SaleState.CLOSED, updated_at__lt=timezone.now() - OVER)
+        seen = []
         for sale in Sale.objects.filter(admission_required=True, state__in=GATED).exclude(over):
             try:
                 room, _ = Room.objects.defer("entries").get_or_create(sale=sale)  # the list may be long
-                self._keep(sale, room)
+                seen.append(self._keep(sale, room))
             except (GateUnreachable, redis.RedisError, DatabaseError, InterfaceError) as error:
                 self._put_off(error, sale.slug)
+        metrics.publish(seen)
 
-    def _keep(self, sale: Sale, room: Room) -> None:
+    def _keep(self, sale: Sale, room: Room) -> metrics.Seen:
         if require_admission(self._client, sale.id, not room.passes):
             logger.info("everybody passes" if room.passes else "admissions are needed", sale=sale.slug)
         begun = time.monotonic()
@@ -82,11 +84,11 @@ class Keeper:
         now, tickets = int(seconds) * 1000 + int(micros) // 1000, int(following or 0)
         _keep_in_mind(room, tickets)
         drawing = now >= to_ms(sale.opens_at) and room.entered is None and not self._is_frozen(sale, room)
+        last = room.paces.last()
+        turns, rate = int(number_at(_as_segments([last] if last else []), now)), 0.0
         if not drawing and (room.entered is None or room.is_drawn):  # else nobody has a place yet
-            last = room.paces.last()
             rate, reason = _pace(sale, room, gate, now, self._log_takes())
             if rate and gate and room.steers:
-                turns = int(number_at(_as_segments([last] if last else []), now))
                 look = Look(begun, gate, min(tickets, turns), max(0, tickets - turns), gate_seconds)
                 before = last.rate if last else 0
                 rate, reason = self._steer(room, before, look) or (before, "")
@@ -94,6 +96,12 @@ class Keeper:
                 logger.info("line changes its pace", sale=sale.slug, rate=rate, reason=reason)
                 _write(room, last, now, rate, reason)
         self._publish(sale, room, now)
+        people = max(0, tickets - turns)
+        if rate:
+            return metrics.Seen("moving", people, rate)
+        has_units = gate is None or gate.remaining > 0
+        stalled = people > 0 and not room.passes and has_units and _is_selling(sale, now)
+        return metrics.Seen("stalled" if stalled else "standing", people, 0)
 
     def _steer(self, room: Room, rate: float, look: Look) -> tuple[float, str] | None:
         """The new pace of a line that moves, and why; None: it goes on as it does."""
@@ -220,7 +228,7 @@ def _pace(sale: Sale, room: Room, gate: Image | None, now: int, log_takes: bool)
         return 0, "everybody passes"
     if sale.state == SaleState.PAUSED:
         return 0, "the sale is paused"
-    if sale.state != SaleState.OPEN or not to_ms(sale.opens_at) <= now < to_ms(sale.closes_at):
+    if not _is_selling(sale, now):
         return 0, "the sale is not open"
     # Turns that come while nothing can be bought would be lost to those who waited for them.
     if gate.remaining == 0:
@@ -228,6 +236,10 @@ def _pace(sale: Sale, room: Room, gate: Image | None, now: int, log_takes: bool)
     if not log_takes:
         return 0, "orders cannot be written down"
     return room.turn_rate, "as set by the operator" if room.turn_rate else "stopped by the operator"
+
+
+def _is_selling(sale: Sale, now: int) -> bool:
+    return sale.state == SaleState.OPEN and to_ms(sale.opens_at) <= now < to_ms(sale.closes_at)
 
 
 def _line(sale: Sale, room: Room, now: int) -> Line:

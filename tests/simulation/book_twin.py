@@ -29,7 +29,7 @@ class DatabaseTwin(Connections):
             "unsell lock_in_order refuse cancel states add_events park parked_offsets",
             epochs: "public_sales gated_sales begin state passed move_to known returned",
             repair_book: "summary confirmed confirmed_units positions wind_back refresh note",
-            parking: "waiting",
+            parking: "waiting still_parked",
         }
         found = {
             module: {name: getattr(self, name) for name in text.split()} for module, text in names.items()
@@ -168,3 +168,7 @@ class DatabaseTwin(Connections):
 
     def waiting(self, topic: str, incarnation: str, partition: int) -> int:
         return self.ask(lambda tables: sum(source.partition == partition for source, _ in tables.parked))
+
+    def still_parked(self) -> int:
+        # Only counted for the metrics, right after the sales were asked for: no event of its own.
+        return len(self.server.committed.parked)

@@ -16,6 +16,7 @@ from django.core.management import call_command, get_commands, load_command_clas
 from prometheus_client import REGISTRY
 
 import orders.metrics  # noqa: F401  # registers what this file looks for
+import waitingroom.metrics  # noqa: F401
 from fluxgate_site import checks
 from fluxgate_site.environment import Environment
 from management.demo.options import add_arguments

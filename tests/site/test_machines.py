@@ -1,5 +1,6 @@
 """Health, metrics, the doors, and the public facts of sales."""
 
+import re
 import runpy
 from datetime import UTC, datetime, timedelta
 
@@ -48,6 +49,10 @@ def test_metrics_only_on_the_internal_port(site: Site) -> None:
     assert 'fluxgate_answers_total{verdict="claimed"}' in metrics
     assert 'fluxgate_answers_total{verdict="sold_out"}' in metrics
     assert "fluxgate_acknowledgement_seconds_count" in metrics
+    assert float(re.findall(r"^fluxgate_gate_call_seconds_count (.+)$", metrics, re.M)[0]) >= 2
+    assert re.findall(r"^fluxgate_log_down (.+)$", metrics, re.M) == ["0.0"]
+    assert re.findall(r"^fluxgate_build_info.* (.+)$", metrics, re.M) == ["1.0"], "of both workers"
+    assert "pid=" not in metrics
 
 
 def test_sale_facts(site: Site) -> None:

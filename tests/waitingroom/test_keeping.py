@@ -1,17 +1,24 @@
 """The keeper of the lines: when a line stands, what is published of its past, and who keeps whom waiting."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
+from django.utils import timezone
+from prometheus_client import REGISTRY
 
+from sales.gate import pool_keys
 from sales.models import Sale
-from waitingroom import line
+from waitingroom import line, metrics
 from waitingroom.keeping import Keeper
 from waitingroom.line import Line, line_keys
 from waitingroom.models import Room
 from waitingroom.schedule import number_at
+
+NOW = timezone.now()
+LATER = NOW + timedelta(minutes=30)  # and before it closes
 
 
 @pytest.fixture
@@ -115,3 +122,57 @@ def test_who_asks_again_writes_nothing(gate: redis.Redis, queued: Callable[..., 
         assert gate.eval(line.join_script(), 2, *keys, "tag", "", 0, "")[2] == 0  # type: ignore[index]
         after: Any = gate.info("persistence")["rdb_changes_since_last_save"]  # type: ignore[index]
         assert (after > before) == bool(expected)
+
+
+def lines() -> dict[str, float | None]:
+    states = ("moving", "standing", "stalled")
+    return {state: REGISTRY.get_sample_value("fluxgate_lines", {"state": state}) for state in states}
+
+
+def test_a_line_that_stands_while_people_wait_for_units_that_are_there_is_stalled(
+    gate: redis.Redis, queued: Callable[..., Room]
+) -> None:
+    room, keeper = queued(turn_rate=0), Keeper(gate)
+    look(keeper, 3)
+    assert lines() == {"moving": 0, "standing": 1, "stalled": 0}, "nobody waits"
+    gate.hset(line_keys(room.sale_id).line, "next", 7)
+    look(keeper)
+    assert lines() == {"moving": 0, "standing": 0, "stalled": 1}
+    assert REGISTRY.get_sample_value("fluxgate_line_people") == 7
+    for facts, back in (({"state": "paused"}, {"state": "open"}), ({"opens_at": LATER}, {"opens_at": NOW})):
+        Sale.objects.filter(pk=room.sale_id).update(**facts)
+        look(keeper)
+        assert lines() == {"moving": 0, "standing": 1, "stalled": 0}, facts
+        Sale.objects.filter(pk=room.sale_id).update(**back)
+    units = pool_keys(room.sale_id).gate
+    remaining = gate.hget(units, "remaining")
+    gate.hset(units, "remaining", 0)
+    look(keeper)
+    assert lines()["stalled"] == 0, "no unit is left"
+    gate.hset(units, "remaining", remaining)  # type: ignore[arg-type]
+    Room.objects.update(passes=True)
+    look(keeper)
+    assert lines()["stalled"] == 0, "everybody passes"
+    Room.objects.update(passes=False)
+    look(keeper)
+    assert lines()["stalled"] == 1
+    Room.objects.update(turn_rate=5)
+    look(keeper)
+    assert lines() == {"moving": 1, "standing": 0, "stalled": 0}
+    assert REGISTRY.get_sample_value("fluxgate_line_turns_per_second") == 5
+
+
+def test_lines_are_summed_and_forgotten(gate: redis.Redis, queued: Callable[..., Room]) -> None:
+    rooms, keeper = [queued(turn_rate=rate) for rate in (2, 3)], Keeper(gate)
+    look(keeper, 3)
+    for room in rooms:
+        gate.hset(line_keys(room.sale_id).line, "next", 1_000_000)
+    look(keeper)
+    assert REGISTRY.get_sample_value("fluxgate_line_turns_per_second") == 5
+    people = REGISTRY.get_sample_value("fluxgate_line_people")
+    assert people is not None
+    assert 1_999_000 < people <= 2_000_000
+    metrics.forget()
+    assert lines() == {"moving": None, "standing": None, "stalled": None}
+    assert REGISTRY.get_sample_value("fluxgate_line_people") == 0
+    assert REGISTRY.get_sample_value("fluxgate_line_turns_per_second") == 0

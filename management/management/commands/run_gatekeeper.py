@@ -16,6 +16,7 @@ from orders.log import KafkaLog
 from orders.sweeper import Sweeper
 from sales import gate
 from sales.topic import TopicUnavailable, check_topic
+from waitingroom import metrics as line_metrics
 from waitingroom.keeping import Keeper
 
 TURN_SECONDS = 0.1
@@ -58,7 +59,9 @@ class Command(BaseCommand):
                     finish_closing(client)
                     balance.step()
                 elif led:
+                    gatekeeper.forget()
                     balance.forget()
+                    line_metrics.forget()
                 stop.wait(TURN_SECONDS if leads else STANDBY_SECONDS)
         finally:
             log.close()
