@@ -12,6 +12,7 @@ from unfold.decorators import display
 
 from orders.admin.balance import balance_page
 from orders.admin.lists import EstimatedPaginator, History
+from orders.admin.live_page import live_numbers, live_page
 from orders.models import Order, OrderEvent, OrderState, Position
 from sales.admin.moments import moment
 from sales.admin.readonly import ReadOnlyAdmin
@@ -69,8 +70,13 @@ class OrderAdmin(ReadOnlyAdmin):
         return moment(order.written_at)
 
     def get_urls(self) -> list[URLPattern]:
-        page = self.admin_site.admin_view(partial(balance_page, self))
-        return [path("balance/<uuid:sale_id>/", page, name="orders_balance"), *super().get_urls()]
+        view = self.admin_site.admin_view
+        return [
+            path("balance/<uuid:sale_id>/", view(partial(balance_page, self)), name="orders_balance"),
+            path("live/<uuid:sale_id>/", view(partial(live_page, self)), name="orders_live_page"),
+            path("live/<uuid:sale_id>/numbers/", view(live_numbers), name="orders_live_numbers"),
+            *super().get_urls(),
+        ]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
