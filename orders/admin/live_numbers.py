@@ -3,9 +3,9 @@
 Of this sale: its gate, its line, its row, its parked records, its partition of the log. Of this host: what
 the web processes that answered have counted, for all sales; metrics have no ids as labels.
 
-Costs five queries by a key or of a short table (user, sale, steps, parked, pace), the read of the workers' metric
-files, and a dozen short calls of the gate: measured with two workers on a busy machine some 20 ms of CPU, and 15
-more when it is this request that has the broker asked (`live_log`).
+Costs five queries by a key or of a short table (user, sale, steps, parked, pace), the read of the workers'
+metric files, and a dozen short calls of the gate: measured with two workers on a busy machine some 20 ms of
+CPU, and 15 more when it is this request that has the broker asked (`live_log`).
 """
 
 import os
