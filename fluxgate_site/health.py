@@ -5,17 +5,16 @@ while it is down, so a load balancer must not take the web processes out for tha
 answers only on the internal port.
 """
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from asgiref.typing import HTTPScope
 from django.conf import settings
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from orders.log import Acknowledgements
+from orders.readings import registry
 from sales.gate import GateUnreachable
 from sales.turnstile import Turnstile
 
@@ -31,7 +30,7 @@ async def answer(scope: HTTPScope, send: Callable[[Any], Awaitable[None]]) -> No
         body = msgspec.json.encode({"status": "not ready" if failing else "ready", "failing": failing})
         kind = "application/json"
     elif _is_internal(scope):
-        status, body, kind = 200, _metrics(), CONTENT_TYPE_LATEST
+        status, body, kind = 200, generate_latest(registry()), CONTENT_TYPE_LATEST
     else:
         status, body, kind = 404, b"", "text/plain"
     headers = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
@@ -56,11 +55,3 @@ async def _failing(state: dict[str, Any]) -> list[str]:
 def _is_internal(scope: HTTPScope) -> bool:
     server = scope.get("server")
     return bool(server) and server is not None and server[1] == settings.FLUXGATE.metrics_port
-
-
-def _metrics() -> bytes:
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)
-        return generate_latest(registry)
-    return generate_latest(REGISTRY)

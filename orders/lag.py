@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from django.conf import settings
 
 from orders import repair_book
+from orders.reading import appended_at
 from sales.topic import ANSWER_SECONDS, TopicUnavailable, client_config, incarnation
 
 # A broker that is asked for offsets beyond the end of the log may say nothing (Tansu): after so
@@ -19,10 +20,14 @@ logger = structlog.get_logger(__name__)
 
 
 class Reach(NamedTuple):
-    """Offsets of one partition: the next one to fulfill, and the next one the log will give."""
+    """Offsets of one partition: the next one to fulfill, and the next one the log will give.
+
+    `oldest_at` is when the first of the unread records was appended, in Unix seconds; None without one.
+    """
 
     position: int
     end: int
+    oldest_at: float | None = None
 
     @property
     def unread(self) -> int:
@@ -53,6 +58,7 @@ def reach(partitions: set[int], kafka: Kafka | None = None) -> dict[int, Reach]:
     positions = {number: known.get(number, 0) for number in partitions}
     consumer: Any = (kafka or Consumer)(_options())
     ends: dict[int, int] = {}
+    oldest: dict[int, float] = {}
     try:
         consumer.assign([TopicPartition(topic, *item) for item in positions.items()])
         begun = time.monotonic()
@@ -71,6 +77,7 @@ def reach(partitions: set[int], kafka: Kafka | None = None) -> dict[int, Reach]:
                 marks = consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
                 if marks:
                     ends[number] = marks[1]
+                    oldest[number] = appended_at(message)
                     consumer.pause([TopicPartition(topic, number)])
             elif event.code() == KafkaError._PARTITION_EOF:
                 ends[number] = positions[number]
@@ -83,7 +90,7 @@ def reach(partitions: set[int], kafka: Kafka | None = None) -> dict[int, Reach]:
         logger.warning("the log was not asked", error=error.args[0].str())
     finally:
         consumer.close()
-    return {number: Reach(positions[number], end) for number, end in ends.items()}
+    return {number: Reach(positions[number], end, oldest.get(number)) for number, end in ends.items()}
 
 
 def beginning(partition: int, kafka: Kafka | None = None) -> int | None:

@@ -100,7 +100,6 @@ class KafkaLog:
         self._patience = flux.promise_seconds
         self._under_way: deque[_Append] = deque()
         self._closed = self._down = self._fatal = False
-        self._acknowledged = self._doubted = False
         self._probed_at = 0.0
         self._config = {
             **client_config(),
@@ -112,7 +111,7 @@ class KafkaLog:
             "error_cb": self._complained,
         }
         self._producer = self._open()
-        self._probe(self._patience)  # bounded: a process that starts without Kafka says 503, and recovers
+        self._arrive()
         self._thread = threading.Thread(target=self._serve, name="log-reports", daemon=True)
         self._thread.start()
 
@@ -156,9 +155,7 @@ class KafkaLog:
     def settled(self, error: KafkaError | None) -> None:
         """Called with each report, only by the thread that reads them."""
         self._forget()
-        if error is None:
-            self._acknowledged = True
-        else:
+        if error is not None:
             metrics.append_errors.inc()
             self._turn(down=True)  # until a probe says otherwise
             if error.code() in _SPENT:
@@ -184,11 +181,8 @@ class KafkaLog:
         self._forget()
         if self._fatal:
             self._renew()
-        if self._doubted:
-            self._doubted = False
-            self._probe(self._patience)
         if self._down and time.monotonic() - self._probed_at >= PROBE_SECONDS:
-            self._probe(PROBE_SECONDS)
+            self._probe(self._patience)  # with less, a slow log would never be found to be there
             self._probed_at = time.monotonic()
         metrics.log.stands(self.available(), len(self._producer))
 
@@ -196,9 +190,16 @@ class KafkaLog:
         if error.fatal():
             self._fatal = True
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            # A new producer leaves its bootstrap connection for the brokers' own: that looks the same.
-            self._doubted = not self._acknowledged
-            self._turn(down=self._down or self._acknowledged)
+            self._turn(down=True)
+
+    def _arrive(self) -> None:
+        """Waits for the log, with a bound. A producer leaves its first connection for those of the brokers it
+        is told of, which the library may call "all brokers down": that shall be over before anybody buys."""
+        began = time.monotonic()
+        self._probe(self._patience)
+        if not self._down:
+            self._producer.poll(time.monotonic() - began)
+            self._probe(self._patience)
 
     def _probe(self, seconds: float) -> None:
         """Asks for the topic's leaders, so that a log that came back is found without any traffic."""

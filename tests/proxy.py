@@ -2,14 +2,19 @@
 
 import socket
 import threading
+import time
 from contextlib import suppress
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`. Down means refused, and every connection cut."""
+    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`. Down means refused, and every connection cut.
+
+    `delay` is how many seconds each piece takes, in each direction.
+    """
 
     def __init__(self, port: int, target: int) -> None:
         self.port, self.target = port, target
+        self.delay = 0.0
         self._listener: socket.socket | None = None
         self._open: list[socket.socket] = []
 
@@ -31,15 +36,15 @@ class Proxy:
                 server = socket.create_connection(("127.0.0.1", self.target))
                 self._open += [client, server]
                 for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=_forward, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
 
-
-def _forward(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    _cut(source)
-    _cut(sink)
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(self.delay)
+                sink.sendall(data)
+        _cut(source)
+        _cut(sink)
 
 
 def _cut(connection: socket.socket) -> None:

@@ -12,6 +12,7 @@ from unfold.decorators import display
 
 from orders.admin.balance import balance_page
 from orders.admin.lists import EstimatedPaginator, History
+from orders.admin.live_page import live_numbers, live_page
 from orders.admin.preflight import preflight_page
 from orders.admin.report import report_page
 from orders.models import Order, OrderEvent, OrderState, Position
@@ -26,7 +27,12 @@ STATE_COLOURS = {
 
 
 # Of one sale, by its id: the sale's own page links to them where it finds them.
-PAGES = (("balance", balance_page), ("preflight", preflight_page), ("report", report_page))
+PAGES = (
+    ("balance", balance_page),
+    ("live", live_page),
+    ("preflight", preflight_page),
+    ("report", report_page),
+)
 
 
 class OrderEvents(History):
@@ -75,15 +81,13 @@ class OrderAdmin(ReadOnlyAdmin):
         return moment(order.written_at)
 
     def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
         pages = [
-            path(
-                f"{name}/<uuid:sale_id>/",
-                self.admin_site.admin_view(partial(page, self)),
-                name=f"orders_{name}",
-            )
+            path(f"{name}/<uuid:sale_id>/", view(partial(page, self)), name=f"orders_{name}")
             for name, page in PAGES
         ]
-        return [*pages, *super().get_urls()]
+        numbers = path("live/<uuid:sale_id>/numbers/", view(live_numbers), name="orders_live_numbers")
+        return [*pages, numbers, *super().get_urls()]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str

@@ -270,7 +270,9 @@ def _confirm(admin: ModelAdmin, request: HttpRequest, object_id: str, step: Step
     sale = admin.get_object(request, object_id)
     if sale is None:
         return admin._get_obj_does_not_exist_redirect(request, admin.opts, object_id)
-    back = reverse("admin:sales_sale_change", args=[sale.pk])
+    # A step that was begun on the live page leads back to it.
+    origin = "orders_live" if request.GET.get("from") == "live" else "sales_sale_change"
+    back = reverse(f"admin:{origin}", args=[sale.pk])
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:

@@ -288,6 +288,21 @@ def test_a_log_that_is_down_is_not_available_and_comes_back_without_traffic(make
     eventually(lambda: reports.all == [(b"after", None)])
 
 
+@pytest.mark.kafka
+def test_a_log_that_answers_slowly_is_found_to_be_there(settings: Any) -> None:
+    rig, reports = KafkaRig(settings), Reports()
+    try:
+        rig.kill()
+        eventually(lambda: not rig.log.available(), 20)
+        rig._proxy.delay = 0.3  # each way: longer than PROBE_SECONDS, shorter than the promise
+        rig.restart()
+        eventually(rig.log.available, 20)
+        reports.append(rig.log, 1, b"after")
+        eventually(lambda: reports.acknowledged)
+    finally:
+        rig.close()
+
+
 def test_a_closed_log_takes_nothing(make_rig: Any) -> None:
     rig, reports = make_rig(), Reports()
     reports.append(rig.log, 0, b"before")
@@ -373,25 +388,6 @@ def test_a_producer_that_met_a_fatal_error_is_replaced(kafka_log: KafkaLog) -> N
     reports.append(kafka_log, 0, b"after")
     eventually(lambda: len(reports.acknowledged) == 2)
     assert read_partition(0) == [b"before", b"after"]
-
-
-@pytest.mark.kafka
-def test_lost_connections_count_at_once_when_the_log_has_been_there_and_are_checked_before(
-    kafka_log: KafkaLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A new producer that leaves its bootstrap connection says the same as one whose brokers are gone."""
-    lost, reports = KafkaError(KafkaError._ALL_BROKERS_DOWN), Reports()
-    kafka_log._complained(lost)
-    assert kafka_log.available()
-    eventually(lambda: not kafka_log._doubted)
-    assert kafka_log.available()
-    reports.append(kafka_log, 0, b"first")
-    eventually(lambda: reports.acknowledged)
-    monkeypatch.setattr(log_module, "PROBE_SECONDS", 3)
-    kafka_log._probed_at = time.monotonic()  # no probe says otherwise before this thread has looked
-    kafka_log._complained(lost)
-    assert not kafka_log.available()
-    eventually(kafka_log.available)
 
 
 @pytest.mark.kafka

@@ -1,4 +1,4 @@
-"""The admin in a real browser: a sale day by hand, the live panel, and how the pages look."""
+"""The admin in a real browser: a sale day by hand, and how the pages look."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from orders.models import Order, OrderEvent, OrderState, ParkedRecord
-from sales import arming
 from sales.gate import pool_keys
 from sales.models import Product, Sale
 from tests.desk import draft, sale_in
@@ -73,26 +72,6 @@ def test_a_sale_day_by_hand(browser: Browser, live_server: LiveServer) -> None:
     takes_step(page, "close", "Closed")
     assert Product.objects.get().stock == 15
     page.context.close()
-
-
-def test_the_live_panel_follows_the_gate(operator: Callable[..., Visitor], gate: redis.Redis) -> None:
-    sale = sale_in("open")
-    visitor = operator()
-    page = visitor.goes_to(sale_page(sale))
-    shown = {name: page.locator(f'[data-live="{name}"]') for name in ("remaining", "queued", "sold", "alarm")}
-    expect(shown["remaining"]).to_have_text("10")
-    gate.hset(pool_keys(sale.pk).gate, mapping={"remaining": 6, "queued": 3, "settled": 1})
-    Sale.objects.filter(pk=sale.pk).update(sold=1)
-    expect(shown["remaining"]).to_have_text("6")
-    expect(shown["queued"]).to_have_text("3")
-    expect(shown["sold"]).to_have_text("1")
-    expect(shown["alarm"]).to_be_hidden()
-
-    arming.pause(sale, actor="somebody else")
-    expect(shown["alarm"]).to_contain_text("This sale is paused now")
-    visitor.context.clear_cookies()
-    expect(shown["alarm"]).to_contain_text("No fresh numbers")
-    expect(shown["remaining"]).to_have_text("6")
 
 
 def test_a_double_click_changes_the_stock_once(operator: Callable[..., Visitor]) -> None:

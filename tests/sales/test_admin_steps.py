@@ -8,7 +8,6 @@ import redis
 from django.test import Client
 from django.urls import reverse
 
-from sales import arming
 from sales import gate as gate_module
 from sales.admin.steps import STEPS, offered
 from sales.gate import image
@@ -196,73 +195,3 @@ def test_a_step_of_a_sale_that_is_gone_leads_home(operator: Client) -> None:
     sale.delete()
     assert operator.post(url, {"reason": "go"}).status_code == 302
     assert operator.get(url.replace(str(sale.pk), "no-id-at-all")).status_code == 302
-
-
-# The live panel
-
-
-def live(sale: Sale) -> str:
-    return reverse("admin:sales_sale_live", args=[sale.pk])
-
-
-def test_the_live_numbers_are_those_of_the_gate(operator: Client, gate: redis.Redis) -> None:
-    sale = sale_in("open")
-    keys = gate_module.pool_keys(sale.pk)
-    gate.hset(keys.gate, mapping={"remaining": 4, "held": 3, "queued": 2, "settled": 1})
-    Sale.objects.filter(pk=sale.pk).update(sold=1)
-    answer = operator.get(live(sale))
-    assert answer["Content-Type"] == "application/json"
-    assert "no-store" in answer["Cache-Control"]
-    shown = answer.json()
-    standing = image(gate, sale.pk)
-    assert standing is not None
-    assert shown["gate"] == standing._asdict()
-    assert shown["gate"]["remaining"] == 4
-    assert (shown["state"], shown["sold"], shown["allotment"]) == ("open", 1, 10)
-    assert shown["epoch"] == sale.epoch
-    assert shown["reachable"] is True
-    assert shown["balanced"] is True
-
-    gate.hset(keys.gate, "held", 5)
-    assert operator.get(live(sale)).json()["balanced"] is False
-    text = operator.get(page(sale)).content.decode()
-    assert "does not add up" in text
-    assert f'data-live-url="{live(sale)}"' in text
-
-
-def test_the_live_view_is_cheap(operator: Client, django_assert_max_num_queries: Any) -> None:
-    sale = sale_in("open")
-    operator.get(live(sale))
-    with django_assert_max_num_queries(3):  # the session (when the cache has lost it), the user, the sale
-        operator.get(live(sale))
-
-
-def test_an_unreachable_gate_is_a_state_and_not_an_error(operator: Client, settings: Any) -> None:
-    sale = sale_in("open")
-    settings.FLUXGATE = settings.FLUXGATE.model_copy(update={"gate_url": "redis://127.0.0.1:1/0"})
-    shown = operator.get(live(sale))
-    assert shown.status_code == 200
-    assert shown.json()["reachable"] is False
-    assert shown.json()["gate"] is None
-    response = operator.get(page(sale))
-    assert response.status_code == 200
-    assert "The gate is unreachable" in response.content.decode()
-
-
-def test_a_gate_that_was_wiped_holds_nothing(operator: Client, gate: redis.Redis) -> None:
-    sale = sale_in("open")
-    gate.delete(*gate_module.pool_keys(sale.pk))
-    shown = operator.get(live(sale)).json()
-    assert (shown["reachable"], shown["gate"], shown["balanced"]) == (True, None, None)
-    assert "holds nothing" in operator.get(page(sale)).content.decode()
-
-
-def test_the_live_view_needs_the_view_permission(client: Client) -> None:
-    sale = sale_in("open")
-    assert sign_in().get(live(sale)).status_code == 403
-    assert sign_in("sales.view_product").get(live(sale)).status_code == 403
-    assert sign_in(*VIEWER).get(live(sale)).status_code == 200
-    assert client.get(live(sale)).status_code == 302
-    arming.close(sale, actor="test")
-    sale_gone = live(sale).replace(str(sale.pk), "00000000-0000-4000-8000-000000000000")
-    assert sign_in(*VIEWER).get(sale_gone).status_code == 404
