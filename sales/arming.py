@@ -114,29 +114,31 @@ def settle(sale: Sale, *, actor: str, reason: str = "") -> None:
 
     Only what both books agree on is given back. From then on the order book alone answers for the sale: a
     claim that appears later finds no unit, and one that is cancelled goes back into the product too.
-    Raises Refused. Repeating it on a settled sale finishes what a crash has left in the gate.
+    Raises Refused.
     """
-    _require(sale, [SaleState.CLOSED, SaleState.SETTLED], "settle")
+    _require(sale, [SaleState.CLOSED], "settle")
     with _gate() as client:
-        if sale.state == SaleState.CLOSED:
-            standing = image(client, sale.id)
-            if standing is None or fence.fallen(client, [sale]):
-                raise Refused(_GATE_GONE)
-            if _unwritten(standing) or standing.remaining != sale.unsold:
-                raise Refused(
-                    f"The gate has {standing.remaining} units left and the order book {sale.unsold}: "
-                    f"see the balance, or run “manage.py reconcile --sale {sale.slug}”, and settle then."
-                )
-            with transaction.atomic():
-                # The units leave the sale with the very UPDATE that ends it: whoever cancels an order at
-                # this moment does so wholly before it or wholly after.
-                unsold = F("allotment") - F("sold")
-                _move(sale, [SaleState.CLOSED], SaleState.SETTLED, "settle", actor, reason, returned=unsold)
-                _add_stock(sale.product_id, sale.returned)
-        # The directory before the gate: a process that meets no gate must know that there is none.
-        _publish(client, sale)
-        directory.forget(client)
+        standing = image(client, sale.id)
+        if standing is None or fence.fallen(client, [sale]):
+            raise Refused(_GATE_GONE)
+        if _unwritten(standing) or standing.remaining != sale.unsold:
+            raise Refused(
+                f"The gate has {standing.remaining} units left and the order book {sale.unsold}: see the "
+                f"balance, or run “manage.py reconcile --sale {sale.slug}”, and settle then."
+            )
+        # The gate first, so that a crash in between heals: to the gatekeeper it is a closed sale whose gate
+        # has fallen. The directory before it: who meets no gate must know that there is none.
+        _publish(client, sale, over=True)
         gate.remove(client, sale.id)
+        with transaction.atomic():
+            # The units leave the sale with the very UPDATE that ends it: whoever cancels an order at this
+            # moment does so wholly before it or wholly after. Not of an epoch that the gatekeeper has begun.
+            unsold, epoch = F("allotment") - F("sold"), sale.epoch
+            _move(
+                sale, [SaleState.CLOSED], SaleState.SETTLED, "settle", actor, reason, epoch, returned=unsold
+            )
+            _add_stock(sale.product_id, sale.returned)
+        directory.forget(client)
 
 
 def change_stock(product: Product, delta: int, *, actor: str, reason: str = "") -> None:

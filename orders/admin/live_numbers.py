@@ -60,7 +60,7 @@ def balance(sale: Sale, now: dict[str, Any]) -> str | None:
     if sale.state not in GATED or not now["reachable"]:
         return None
     image = gate.Image(**now["gate"]) if now["gate"] else None
-    return glance(sale.epoch, sale.allotment - sale.sold, image, "" if now["sealed"] else "fenced")
+    return glance(sale.epoch, sale.unsold, image, "" if now["sealed"] else "fenced")
 
 
 def line(sale: Sale) -> dict[str, Any] | None:

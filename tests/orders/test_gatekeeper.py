@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID, uuid4
 
 import pytest
@@ -480,6 +481,23 @@ def test_a_closing_sale_on_a_wiped_redis_is_closed_in_the_end(
     assert finish_closing(house.gate) == 1
     assert Sale.objects.get(pk=sale.pk).state == "closed"
     assert Order.objects.filter(state="confirmed").count() == 1
+
+
+def test_a_settling_that_was_cut_off_is_healed_and_repeated(
+    open_sale: Callable[..., Sale], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = open_sale(allotment=10, stock=10)
+    house.append(*take(sale, 2))
+    house.fulfill(lambda: Order.objects.count() == 2)
+    arming.close(sale, actor="test")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(arming, "_move", Mock(side_effect=KeyboardInterrupt))
+        arming.settle(sale, actor="test")
+    assert gate_module.image(house.gate, sale.id) is None
+    house.rearm(sale)
+    arming.settle(sale, actor="test")
+    sale.refresh_from_db()
+    assert (sale.state, sale.sold, sale.returned, sale.product.stock) == ("settled", 2, 8, 8)
 
 
 def test_another_loss_in_the_middle_begins_again(open_sale: Callable[..., Sale], house: House) -> None:
