@@ -133,10 +133,8 @@ def settle(sale: Sale, *, actor: str, reason: str = "") -> None:
         with transaction.atomic():
             # The units leave the sale with the very UPDATE that ends it: whoever cancels an order at this
             # moment does so wholly before it or wholly after. Not of an epoch that the gatekeeper has begun.
-            unsold, epoch = F("allotment") - F("sold"), sale.epoch
-            _move(
-                sale, [SaleState.CLOSED], SaleState.SETTLED, "settle", actor, reason, epoch, returned=unsold
-            )
+            unsold, epoch, sources = F("allotment") - F("sold"), sale.epoch, [SaleState.CLOSED]
+            _move(sale, sources, SaleState.SETTLED, "settle", actor, reason, epoch, returned=unsold)
             _add_stock(sale.product_id, sale.returned)
         directory.forget(client)
 

@@ -490,9 +490,10 @@ def test_a_settling_that_was_cut_off_is_healed_and_repeated(
     house.append(*take(sale, 2))
     house.fulfill(lambda: Order.objects.count() == 2)
     arming.close(sale, actor="test")
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(arming, "_move", Mock(side_effect=KeyboardInterrupt))
-        arming.settle(sale, actor="test")
+        with pytest.raises(KeyboardInterrupt):
+            arming.settle(sale, actor="test")
     assert gate_module.image(house.gate, sale.id) is None
     house.rearm(sale)
     arming.settle(sale, actor="test")
