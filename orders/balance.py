@@ -141,6 +141,9 @@ def balance(
     if book.sold > book.allotment - book.returned:
         returned = f", {book.returned} of which went back into the product" if book.returned else ""
         differ(f"I1: {book.sold} units sold of {book.allotment}{returned}")
+    unsold = book.allotment - book.sold - book.returned
+    if state == SaleState.SETTLED and unsold:
+        differ(f"I2: settled, and {many(unsold, 'unit')} neither sold nor back in the product")
     if book.sold != book.confirmed:
         differ(f"I1: the sale says {book.sold} units sold, its confirmed orders {book.confirmed}")
     if book.customers_above_limit:

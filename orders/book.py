@@ -168,18 +168,23 @@ def above_limit(sale_ids: Iterable[UUID], customers: Iterable[str]) -> dict[tupl
     return {(sale_id, customer): int(units) for sale_id, customer, units in rows}
 
 
-def unsell(sale_id: UUID, units: int) -> None:
-    """Takes cancelled units out of the sold ones; those of a settled sale go back into the product."""
+def unsell(sale_id: UUID, units: int) -> int | None:
+    """Takes cancelled units out of the sold ones. Those of a settled sale go back into the product whose id
+    is returned, by `restock`: behind all sales of the transaction, as for everybody who needs both."""
     moved = _select(
         "UPDATE sales_sale SET sold = sold - %s, returned = returned + CASE state WHEN %s THEN %s ELSE 0 END"
         " WHERE id = %s AND sold >= %s RETURNING state, product_id",
         (units, SaleState.SETTLED.value, units, sale_id, units),
     )
-    for state, product_id in moved:
-        if state == SaleState.SETTLED:
-            _change("UPDATE sales_product SET stock = stock + %s WHERE id = %s", (units, product_id))
     if not moved:
         raise RuntimeError(f"sale {sale_id} has sold fewer than the {units} units that are cancelled")
+    [(state, product_id)] = moved
+    return product_id if state == SaleState.SETTLED else None
+
+
+def restock(product_id: int, units: int) -> None:
+    """Adds units to a product's stock."""
+    _change("UPDATE sales_product SET stock = stock + %s WHERE id = %s", (units, product_id))
 
 
 def lock_in_order(sale_ids: Iterable[UUID]) -> None:

@@ -13,6 +13,7 @@ from django.conf import settings
 from orders import claims
 from orders.log import Acknowledgements, LogUnavailable
 from orders.status import Standing
+from sales.topic import partition_of
 from sales.turnstile import Turnstile
 
 
@@ -27,9 +28,9 @@ async def cancel(
     Raises LogUnavailable when the log does not take it in time, sales.gate.GateUnreachable or
     Fenced when nobody can tell the sale's partition: repeating is safe.
     """
+    # A sale that was settled long ago is not known any more, and where its partition is has not changed.
     facts = await turnstile.facts(standing.slug)
-    if facts is None:
-        raise LogUnavailable("the sale's partition is not known")
+    partition = facts.partition if facts else partition_of(standing.sale_id, standing.pool)
     claim = claims.Claim(
         v=claims.VERSION,
         order_id=standing.order_id,
@@ -45,7 +46,7 @@ async def cancel(
     )
     record = claims.encode(
         claims.Cancel(v=claims.VERSION, claim=claim, reason=reason, cancelled_at=datetime.now(UTC)),
-        facts.partition,
+        partition,
     )
     if not log.available():
         raise LogUnavailable("the log takes no records now")

@@ -220,8 +220,14 @@ def _cancel(cancels: list[Cancel]) -> list[Outcome]:
     for cancel in cancels:
         once.setdefault(cancel.claim.order_id, cancel)
     moved = book.cancel({order_id: cancel.reason for order_id, cancel in once.items()})
+    returned: Counter[int] = Counter()
     for sale_id, rows in groupby(sorted(moved, key=lambda row: row[1]), key=lambda row: row[1]):
-        book.unsell(sale_id, sum(quantity for _, _, quantity in rows))
+        units = sum(quantity for _, _, quantity in rows)
+        product_id = book.unsell(sale_id, units)
+        if product_id is not None:
+            returned[product_id] += units
+    for product_id, units in sorted(returned.items()):
+        book.restock(product_id, units)
     new = {order_id for order_id, _, _ in moved}
     # A cancel that comes before its claim writes the row, so that the claim loses.
     early = [cancel for order_id, cancel in once.items() if order_id not in new]

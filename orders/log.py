@@ -33,7 +33,6 @@ NEARLY_FULL = 0.9
 # promise: a late acknowledgement is worth more than a record the sweeper must append again.
 DELIVERY_SECONDS = 30.0
 PROBE_SECONDS = 0.5
-
 # After a record has timed out the library raises the producer's epoch by itself. Apache Kafka takes that,
 # Tansu refuses it for ever (measured, 45 s frozen): only a new producer goes on.
 _SPENT = {KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.UNKNOWN_PRODUCER_ID}
@@ -182,7 +181,7 @@ class KafkaLog:
         if self._fatal:
             self._renew()
         if self._down and time.monotonic() - self._probed_at >= PROBE_SECONDS:
-            self._probe(self._patience)  # with less, a slow log would never be found to be there
+            self._probe()
             self._probed_at = time.monotonic()
         metrics.log.stands(self.available(), len(self._producer))
 
@@ -193,21 +192,21 @@ class KafkaLog:
             self._turn(down=True)
 
     def _arrive(self) -> None:
-        """Waits for the log, with a bound. A producer leaves its first connection for those of the brokers it
-        is told of, which the library may call "all brokers down": that shall be over before anybody buys."""
+        """Waits, with a bound, for the log and for the change to its brokers' own connections, which may look
+        like "all brokers down": not while somebody buys already."""
         began = time.monotonic()
-        self._probe(self._patience)
+        self._probe()
         if not self._down:
             self._producer.poll(time.monotonic() - began)
-            self._probe(self._patience)
+            self._probe()
 
-    def _probe(self, seconds: float) -> None:
-        """Asks for the topic's leaders, so that a log that came back is found without any traffic."""
+    def _probe(self) -> None:
+        """Asks for the leaders, as patiently as a buyer: a log that is back is found without any traffic."""
         try:
             # Without a name: a request that names a topic makes some brokers create it.
-            topic = self._producer.list_topics(timeout=seconds).topics.get(self._topic)
-            led = topic.partitions.values() if topic else []
-            down = len(led) < self._partitions or any(partition.leader < 0 for partition in led)
+            topic = self._producer.list_topics(timeout=self._patience).topics.get(self._topic)
+            partitions = topic.partitions.values() if topic else ()
+            down = sum(each.leader >= 0 for each in partitions) < self._partitions
         except KafkaException:
             down = True
         self._turn(down)
@@ -283,6 +282,7 @@ class Acknowledgements:
                     self._timer = self._loop.call_at(deadline, self._expire)
                     return
                 kept.set_result(False)
+                metrics.acknowledgement_seconds.observe(self.promise_seconds)  # at least
             self._promises.popleft()
 
     def _collect(

@@ -77,6 +77,8 @@ class Standings:
         self._turnstile = turnstile
         self._database = database
         self._rows = GroupCommit(self._read, most=500, in_flight=2)
+        # A query each: few at a time, so that a crowd of these never looks like a database that is away.
+        self._lists = GroupCommit(self._list, most=20, in_flight=2, waiting=1000)
 
     async def find(self, order_id: UUID) -> Standing | None:
         """The order with this id, or None when neither book knows it.
@@ -106,8 +108,20 @@ class Standings:
 
     async def of_customer(self, customer: str) -> list[Standing]:
         """The customer's newest LISTED orders in the order book. Raises sales.database.DatabaseAway."""
-        orders = Order.objects.filter(customer=customer).select_related("sale").order_by("-claimed_at", "id")
-        return [_written(order) for order in await self._database.ask(lambda: list(orders[:LISTED]))]
+        try:
+            return await self._lists.submit(customer)
+        except QueueFull as error:
+            raise DatabaseAway(str(error)) from error
+
+    async def _list(self, customers: Sequence[str]) -> list[list[Standing]]:
+        def ask() -> list[list[Standing]]:
+            orders = Order.objects.select_related("sale").order_by("-claimed_at", "id")
+            return [
+                [_written(order) for order in orders.filter(customer=customer)[:LISTED]]
+                for customer in customers
+            ]
+
+        return await self._database.ask(ask)
 
     async def _read(self, order_ids: Sequence[UUID]) -> list[Order | None]:
         found = await self._database.ask(lambda: Order.objects.select_related("sale").in_bulk(order_ids))

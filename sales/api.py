@@ -116,6 +116,8 @@ class Snapshots:
 
 
 def _describe(sale: Sale, remaining: int | None) -> dict[str, Any]:
+    if sale.state == SaleState.SETTLED:  # without a gate, and what has sold out stays so
+        remaining = sale.allotment - sale.sold
     return {
         "slug": sale.slug,
         "name": sale.name,

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from sales import directory, fence, gate, topic
@@ -126,17 +126,26 @@ def settle(sale: Sale, *, actor: str, reason: str = "") -> None:
                 f"The gate has {standing.remaining} units left and the order book {sale.unsold}: see the "
                 f"balance, or run “manage.py reconcile --sale {sale.slug}”, and settle then."
             )
+        _require_room(sale)
+        directory.forget(client)
         # The gate first, so that a crash in between heals: to the gatekeeper it is a closed sale whose gate
-        # has fallen. The directory before it: who meets no gate must know that there is none.
-        _publish(client, sale, over=True)
-        gate.remove(client, sale.id)
+        # has fallen.
+        withdraw(client, sale)
         with transaction.atomic():
             # The units leave the sale with the very UPDATE that ends it: whoever cancels an order at this
             # moment does so wholly before it or wholly after. Not of an epoch that the gatekeeper has begun.
             unsold, epoch, sources = F("allotment") - F("sold"), sale.epoch, [SaleState.CLOSED]
             _move(sale, sources, SaleState.SETTLED, "settle", actor, reason, epoch, returned=unsold)
-            _add_stock(sale.product_id, sale.returned)
-        directory.forget(client)
+            _add_stock(sale, sale.returned)
+
+
+def withdraw(client: redis.Redis, sale: Sale) -> None:
+    """Tells the web processes that the sale is over, and removes its gate. Raises GateUnreachable.
+
+    The directory first: who meets no gate must know that there is none.
+    """
+    _publish(client, sale, over=True)
+    gate.remove(client, sale.id)
 
 
 def change_stock(product: Product, delta: int, *, actor: str, reason: str = "") -> None:
@@ -189,10 +198,19 @@ def _take_allotment(sale: Sale) -> None:
         raise Refused(f"The product has {stock} units of stock; this sale needs {sale.allotment}.")
 
 
-def _add_stock(product_id: int, units: int) -> None:
-    room = Product.objects.filter(pk=product_id, stock__lte=2**31 - 1 - units)
-    if not room.update(stock=F("stock") + units, updated_at=timezone.now()):
-        raise Refused(f"The product's stock cannot take {units} units more.")
+def _room(sale: Sale, units: int) -> QuerySet[Product]:
+    """The sale's product, if its stock can take so many units more."""
+    return Product.objects.filter(pk=sale.product_id, stock__lte=2**31 - 1 - units)
+
+
+def _require_room(sale: Sale) -> None:
+    if not _room(sale, sale.unsold).exists():
+        raise Refused(f"The product's stock cannot take {sale.unsold} units more.")
+
+
+def _add_stock(sale: Sale, units: int) -> None:
+    if not _room(sale, units).update(stock=F("stock") + units, updated_at=timezone.now()):
+        raise Refused(f"The product's stock cannot take {units} units more. The gate is armed again.")
 
 
 def _build_gate(client: redis.Redis, sale: Sale) -> None:

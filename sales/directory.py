@@ -23,7 +23,7 @@ DIRECTORY = "fluxgate:directory"  # hash: slug -> Facts as JSON; absent altogeth
 # From arming on a sale has a gate: to sell, and later to tell buyers what they bought.
 GATED = (SaleState.ARMED, SaleState.OPEN, SaleState.PAUSED, SaleState.CLOSING, SaleState.CLOSED)
 
-# After its window a settled sale's keys are known for so long; then asking for it is asking for nothing.
+# How long a settled sale's keys are known at least, after its window and its settling.
 KEPT_SETTLED = timedelta(days=30)
 
 
@@ -69,7 +69,8 @@ def facts(sale: Sale) -> Facts:
 
 def public_sales() -> QuerySet[Sale]:
     """Every sale the web processes must know of."""
-    forgotten = Q(state=SaleState.SETTLED, closes_at__lt=timezone.now() - KEPT_SETTLED)
+    past = timezone.now() - KEPT_SETTLED
+    forgotten = Q(state=SaleState.SETTLED, closes_at__lt=past, updated_at__lt=past)
     return Sale.objects.exclude(Q(state=SaleState.DRAFT) | forgotten)
 
 
@@ -86,11 +87,12 @@ def publish(client: redis.Redis, sale: Sale, public: Iterable[Sale], **sealed: A
 
 def forget(client: redis.Redis) -> None:
     """Takes the sales out that were settled long ago. Raises GateUnreachable."""
-    settled = Sale.objects.filter(state=SaleState.SETTLED).difference(public_sales())
-    slugs = [sale.slug for sale in settled]
-    if slugs:
-        with reaching():
-            client.hdel(DIRECTORY, *slugs)
+    with reaching():
+        values: Any = client.hvals(DIRECTORY)
+        over = {told.slug for told in map(decode, values) if told.over}
+        kept = public_sales().filter(slug__in=over).values_list("slug", flat=True)
+        if gone := over.difference(kept):
+            client.hdel(DIRECTORY, *gone)
 
 
 def exists(client: redis.Redis) -> bool:

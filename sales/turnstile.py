@@ -135,6 +135,9 @@ class Turnstile:
         if asking.cancelled() or asking.exception() is not None:
             return
         facts = asking.result()
+        known = self._facts.get(slug)
+        if known and known[1].seal != (facts.seal if facts else ""):
+            self._pools.pop(known[1].seal, None)  # nobody asks that arming any more
         if facts is None:
             self._facts.pop(slug, None)  # made-up keys must not fill the memory
         else:

@@ -5,14 +5,14 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.admin import site
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.admin import ModelAdmin
 
 from orders.admin.live_numbers import numbers
 from sales.gate import Verdict
-from sales.models import Sale
+from sales.models import Sale, SaleState
 
 # How static/orders/live_rates.js adds the verdicts up, in its order.
 GROUPS = (
@@ -25,8 +25,10 @@ GROUPS = (
 
 
 def live_page(admin: ModelAdmin, request: HttpRequest, sale_id: UUID) -> HttpResponse:
-    """Whoever may see sales sees it. It changes nothing."""
+    """Whoever may see sales sees it. It changes nothing. What is settled has a report instead."""
     sale = _sale(request, sale_id)
+    if sale.state == SaleState.SETTLED:
+        return HttpResponseRedirect(reverse("admin:orders_report", args=[sale.pk]))
     return TemplateResponse(
         request,
         "admin/orders/live_page.html",

@@ -104,8 +104,15 @@ def test_a_report_that_was_passed_on_is_ours_and_unchanged(sold: Sale, settings:
     ):
         with pytest.raises(Unverified, match=said):
             verify(json.dumps(changed))
-    with pytest.raises(Unverified, match="not JSON"):
-        verify("{")
+    twice = json.dumps(told).replace('"customers": 2', '"customers": 9, "customers": 2')
+    for text, said in (
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        (twice, "a name stands twice"),
+        (json.dumps(told | {"version": "\ud800"}), "changed"),
+    ):
+        with pytest.raises(Unverified, match=said):
+            verify(text)
 
 
 def test_a_changed_report_with_a_new_digest_lacks_the_signature(sold: Sale) -> None:

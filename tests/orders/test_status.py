@@ -77,6 +77,20 @@ async def test_a_buyers_orders_are_the_newest_first_and_nobody_elses(
     assert await Standings(turnstile, database).of_customer("eve") == []
 
 
+async def test_a_crowd_that_lists_its_orders_does_not_look_like_a_database_that_is_away(
+    open_sale: Callable[..., Sale], turnstile: Turnstile, database: Database
+) -> None:
+    sale = open_sale()
+    standings = Standings(turnstile, database)
+    write(sale)
+    asked = [standings.of_customer("ann") for _ in range(400)]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [len(each) for each in found if isinstance(each, list)] == [1] * 400
+    crowd = await asyncio.gather(*(standings.of_customer("ann") for _ in range(1500)), return_exceptions=True)
+    assert any(isinstance(each, DatabaseAway) for each in crowd), "the queue has an end"
+    assert await standings.find(write(sale).id) is not None
+
+
 async def test_without_the_order_book_there_is_no_list(
     turnstile: Turnstile, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,21 +1,28 @@
 """closed -> settled: unsold units go back into the product once, and nothing can be sold of them twice."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
-from orders import epochs
+from orders import book, epochs
 from orders.book import Source
+from orders.closing import finish_settling
 from orders.fulfillment import fulfill
 from orders.reconciliation import read
 from sales import arming, directory, fence, gate
+from sales import turnstile as turnstile_module
 from sales.arming import Refused
+from sales.gate import Attempt
 from sales.models import Product, Sale, SaleEvent
+from sales.turnstile import Turnstile
 from tests.orders.records import batch_of, cancel_of, claim_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -178,6 +185,35 @@ def test_a_stock_that_cannot_take_them_changes_nothing(closed: Sale, gate: redis
         arming.settle(closed, actor="test")
     closed.refresh_from_db()
     assert (closed.state, closed.returned) == ("closed", 0)
+    assert fence.fallen(gate, [closed]) == []
+
+
+def test_two_who_need_a_product_and_its_sales_take_them_in_one_order(
+    open_sale: MakeSale, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that cancels in two sales of one product, while the second of them is settled."""
+    first, second = sorted((open_sale(allotment=2), open_sale(allotment=2)), key=lambda sale: sale.pk)
+    Sale.objects.filter(pk=second.pk).update(product_id=first.product_id)
+    sold = [claim_of(first), claim_of(second, product_id=first.product_id)]
+    fulfill(batch_of(source, *sold))
+    Sale.objects.filter(pk=first.pk).update(state="settled", returned=1)
+    locked, unsold = [], book.unsell
+
+    def unsell(sale_id: Any, units: int) -> int | None:
+        locked.append(("sale", sale_id))
+        return unsold(sale_id, units)
+
+    def restock(product_id: int, units: int) -> None:
+        locked.append(("product", product_id))
+        restocked(product_id, units)
+
+    restocked = book.restock
+    monkeypatch.setattr(book, "unsell", unsell)
+    monkeypatch.setattr(book, "restock", restock)
+    before = stock(first)
+    fulfill(batch_of(source, *map(cancel_of, sold), first=2))
+    assert locked == [("sale", first.pk), ("sale", second.pk), ("product", first.product_id)]
+    assert stock(first) == before + 1
 
 
 def test_a_directory_that_was_lost_knows_that_the_sale_is_over(closed: Sale, gate: redis.Redis) -> None:
@@ -189,17 +225,63 @@ def test_a_directory_that_was_lost_knows_that_the_sale_is_over(closed: Sale, gat
     assert (told.over, told.fenced) == (True, False)
 
 
+def test_what_redis_brings_back_of_a_settled_sale_is_taken_out_again(closed: Sale, gate: redis.Redis) -> None:
+    """It has lost its last moments: the entry of the directory is as it was before, and so is the gate."""
+    before = gate.hget(directory.DIRECTORY, closed.slug)
+    standing: Any = gate.hgetall(f"fluxgate:{{{closed.id}:0}}:gate")
+    arming.settle(closed, actor="test")
+    assert finish_settling(gate) == 0
+    gate.hset(directory.DIRECTORY, closed.slug, before)
+    gate.hset(f"fluxgate:{{{closed.id}:0}}:gate", mapping=standing)
+    assert finish_settling(gate) == 1
+    [told] = directory.published(gate, [closed.slug])
+    assert told is not None
+    assert (told.over, told.seal) == (True, "")
+    assert list(gate.scan_iter(match=f"fluxgate:{{{closed.id}*")) == []
+    gate.delete(directory.DIRECTORY)
+    assert finish_settling(gate) == 1
+    assert finish_settling(gate) == 0
+
+
+def test_a_settled_sale_whose_units_are_nowhere_differs(closed: Sale, gate: redis.Redis) -> None:
+    arming.settle(closed, actor="test")
+    Sale.objects.filter(pk=closed.pk).update(returned=9)
+    closed.refresh_from_db()
+    [found] = read(gate, [closed])
+    assert found.differences == ["I2: settled, and 1 unit neither sold nor back in the product"]
+
+
 def test_what_was_settled_long_ago_is_forgotten(closed: Sale, open_sale: MakeSale, gate: redis.Redis) -> None:
     arming.settle(closed, actor="test")
-    past = closed.closes_at - directory.KEPT_SETTLED - (closed.closes_at - closed.opens_at) * 2
-    Sale.objects.filter(pk=closed.pk).update(
-        opens_at=past - (closed.closes_at - closed.opens_at), closes_at=past
-    )
+    past = timezone.now() - directory.KEPT_SETTLED - timedelta(hours=1)
+    window = {"opens_at": past - timedelta(hours=1), "closes_at": past}
+    Sale.objects.filter(pk=closed.pk).update(**window)
+    assert closed in directory.public_sales(), "its window is long over, but it was settled just now"
+    Sale.objects.filter(pk=closed.pk).update(updated_at=past)
     other = open_sale(allotment=1)
     arming.close(other, actor="test")
     arming.settle(other, actor="test")
-    assert [told is not None for told in directory.published(gate, [closed.slug, other.slug])] == [
-        False,
-        True,
-    ]
+    forgotten, known = directory.published(gate, [closed.slug, other.slug])
+    assert forgotten is None
+    assert known is not None
     assert closed not in directory.public_sales()
+    assert finish_settling(gate) == 0
+
+
+async def test_a_process_forgets_what_it_knew_of_the_gate(
+    closed: Sale, turnstile: Turnstile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turnstile_module, "FACTS_SECONDS", 0)
+    facts = await turnstile.facts(closed.slug)
+    assert facts is not None
+    await turnstile.attempt(facts, Attempt(str(uuid4()), "ann", 1, True))
+    assert len(turnstile._pools) == 1
+    arming.settle(closed, actor="test")
+    for _ in range(100):
+        facts = await turnstile.facts(closed.slug)
+        if facts is not None and facts.over:
+            break
+        await asyncio.sleep(0.05)
+    assert facts is not None
+    assert facts.over
+    assert turnstile._pools == {}

@@ -26,7 +26,7 @@ class DatabaseTwin(Connections):
         """What to put into which module."""
         names = {
             book: "transaction savepoint disconnect sales position move_position insert sell above_limit "
-            "unsell lock_in_order refuse cancel states add_events park parked_offsets",
+            "unsell restock lock_in_order refuse cancel states add_events park parked_offsets",
             epochs: "public_sales gated_sales begin state passed move_to known returned",
             repair_book: "summary confirmed confirmed_units positions wind_back refresh note",
             parking: "waiting still_parked",
@@ -60,6 +60,9 @@ class DatabaseTwin(Connections):
 
     def unsell(self, sale_id: UUID, units: int) -> None:
         self.ask(lambda tables: tables.unsell(sale_id, units), write=True)
+
+    def restock(self, product_id: int, units: int) -> None:
+        raise AssertionError("no sale of these days is settled")
 
     def lock_in_order(self, sale_ids: Iterable[UUID]) -> None:
         self.ask(lambda tables: None, write=True)

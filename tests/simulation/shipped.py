@@ -120,6 +120,7 @@ def _seams(world: "World") -> list[tuple[Any, str, Any]]:
         (arming, "_take_allotment", lambda sale: None),
         (directory, "public_sales", lambda: _Sales(world).exclude(state="draft")),
         (closing, "Sale", SimpleNamespace(objects=_Sales(world))),
+        (run_gatekeeper, "finish_settling", lambda client: 0),  # no sale is settled here
         (run_fulfillment, "Consumer", partial(consumer.Consumer, kafka=world.kafka_consumer)),
         (lag, "Consumer", world.kafka_consumer),
         (reconcile, "Leadership", world.leadership),

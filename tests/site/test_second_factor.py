@@ -226,6 +226,7 @@ def test_a_lost_phone(olivia: User, capsys: pytest.CaptureFixture[str]) -> None:
     assert [(line["event"], line["user"]) for line in logged] == [("second factor reset", "olivia")]
     assert "sets up a new second factor at the next sign-in" in capsys.readouterr().out
     assert not is_in(client), "also whoever is signed in with the lost one"
+    assert client.get(PAGE)["Location"].startswith("/admin/login/"), "who could set up a new one else"
     new, _ = enrolled(with_password())
     assert new != key
     thief = with_password()

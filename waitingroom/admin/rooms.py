@@ -18,7 +18,7 @@ SETTINGS = ("turn_rate", "turn_seconds", "steers", "least_rate", "most_rate", "p
 BEACON = ("beacon_name", "beacon")
 # For whoever may change a room without being one who may make it.
 OPERATED = ("turn_rate", "steers", "least_rate", "most_rate", "message")
-SETTLED = tuple(name for name in (*SETTINGS, *BEACON) if name not in OPERATED)
+NOT_OPERATED = tuple(name for name in (*SETTINGS, *BEACON) if name not in OPERATED)
 
 
 class Paces(TabularInline):
@@ -78,7 +78,7 @@ class RoomAdmin(ModelAdmin):
         else:  # the entries are frozen: an announced beacon may get its value, and nothing else
             fixed = ("beacon_name",) if obj.beacon_name and not obj.beacon else BEACON
         if not self.has_add_permission(request):
-            fixed = SETTLED
+            fixed = NOT_OPERATED
         return (*self.readonly_fields, *fixed) if obj is None else ("sale", *self.readonly_fields, *fixed)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

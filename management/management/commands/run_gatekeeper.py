@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from management.process import add_metrics_port, serve_metrics, stop_on_signal
 from orders import book
 from orders.balance_metrics import BalanceMetrics
-from orders.closing import finish_closing
+from orders.closing import finish_closing, finish_settling
 from orders.gatekeeper import Gatekeeper
 from orders.leadership import Leadership
 from orders.log import KafkaLog
@@ -57,6 +57,7 @@ class Command(BaseCommand):
                     sweeper.step()
                     keeper.step()
                     finish_closing(client)
+                    finish_settling(client)
                     balance.step()
                 elif led:
                     gatekeeper.forget()
