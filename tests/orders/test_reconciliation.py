@@ -240,9 +240,18 @@ def test_a_fenced_gate_sells_nothing_and_says_so(state: str, verdict: str) -> No
     assert found.verdict == verdict
 
 
-@pytest.mark.parametrize("state", [SaleState.DRAFT, SaleState.SCHEDULED, SaleState.SETTLED])
-def test_a_sale_without_a_gate_is_balanced_by_its_order_book(state: SaleState) -> None:
-    assert compare(image=None, state=state).verdict == "balanced"
+@pytest.mark.parametrize(
+    ("state", "returned"), [(SaleState.DRAFT, 0), (SaleState.SCHEDULED, 0), (SaleState.SETTLED, 4)]
+)
+def test_a_sale_without_a_gate_is_balanced_by_its_order_book(state: SaleState, returned: int) -> None:
+    assert compare(image=None, state=state, book=BOOK._replace(returned=returned)).verdict == "balanced"
+
+
+def test_a_settled_sale_has_each_unit_sold_or_returned() -> None:
+    found = compare(image=None, state=SaleState.SETTLED, book=BOOK._replace(returned=3))
+    assert found.differences == ["I2: settled, and 1 unit neither sold nor back in the product"]
+    found = compare(image=None, state=SaleState.SETTLED, book=BOOK._replace(returned=5))
+    assert found.differences[0] == "I1: 6 units sold of 10, 5 of which went back into the product"
 
 
 def test_a_log_that_did_not_answer_is_no_difference() -> None:
