@@ -155,6 +155,12 @@ def test_every_volume_has_an_owner() -> None:
     assert used == set(COMPOSE["volumes"])
 
 
+def test_nobody_but_a_proxy_on_this_machine_is_believed_who_the_client_is() -> None:
+    """Unless somebody says so: a client whose own address is believed could choose it, guess after guess."""
+    default = SERVICES["web"]["environment"]["FLUXGATE_PROXIES"]
+    assert default == "${FLUXGATE_PROXIES:-127.0.0.1}"
+
+
 def test_two_consumers_share_the_partitions_by_default() -> None:
     assert SERVICES["fulfillment"]["deploy"] == {"replicas": "${FULFILLMENT_REPLICAS:-2}"}
     assert "container_name" not in TEXT

@@ -50,6 +50,14 @@ def numbers(sale: Sale, *permissions: str) -> dict[str, Any]:
     return told
 
 
+def test_a_settled_sale_has_a_report_instead(own_topic: str) -> None:
+    sale = sale_in("closed")
+    arming.settle(sale, actor="test")
+    answer = sign_in(EVERYTHING).get(reverse("admin:orders_live", args=[sale.pk]))
+    assert answer["Location"] == reverse("admin:orders_report", args=[sale.pk])
+    assert numbers(sale)["steps"] == []
+
+
 # Who
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from django.conf import settings as django_settings
+from prometheus_client import REGISTRY
 
 from management.embedded.tansu import locate
 from orders import log as log_module
@@ -535,10 +536,13 @@ async def test_a_promise_ends_at_its_deadline_and_the_late_report_still_comes() 
     log.frozen = True
     acknowledgements = Acknowledgements(log)
     now = asyncio.get_running_loop().time()
+    counted = "fluxgate_acknowledgement_seconds_count"
+    before = REGISTRY.get_sample_value(counted) or 0
     promises = [
         acknowledgements.promise(record_of(b"x"), now + soon, reports.append) for soon in (0.01, 0.02)
     ]
     assert await asyncio.gather(*promises) == [False, False]
+    assert REGISTRY.get_sample_value(counted) == before + 2, "the metric sees what is late"
     assert reports == []
     log.frozen = False
     log.deliver()
