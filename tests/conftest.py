@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -20,7 +19,7 @@ from sales import arming, topic
 from sales.gate import connect
 from sales.models import Product, Sale
 from sales.turnstile import Turnstile
-from tests.desk import EVERYTHING, sign_in
+from tests.desk import EVERYTHING, sign_in, until_nobody_asks_the_broker
 from tests.running_site import Site
 from tests.waitingroom.visitor import DESKTOP, PATIENCE_MS, Visitor
 
@@ -32,9 +31,7 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 def _nobody_asks_the_broker_any_more() -> Iterator[None]:
     """A live page leaves a thread that waits for the broker: what it logs is not a run's last word."""
     yield
-    for thread in threading.enumerate():
-        if thread.name == "live-log":
-            thread.join(30)
+    until_nobody_asks_the_broker()
 
 
 @pytest.fixture(scope="session")

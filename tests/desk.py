@@ -4,6 +4,7 @@ Nothing here needs real commits, so most of these tests roll back instead of emp
 table, which makes them ten times as quick. The gate does not roll back: its sales have new ids.
 """
 
+import threading
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -54,6 +55,13 @@ def draft(*, stock: int = 10, **facts: Any) -> Sale:
         }
         | facts,
     )
+
+
+def until_nobody_asks_the_broker() -> None:
+    """Waits for the threads that live pages leave behind, which wait for the broker."""
+    for thread in threading.enumerate():
+        if thread.name == "live-log":
+            thread.join(30)
 
 
 STEPS_TO = {
