@@ -11,21 +11,16 @@ from typing import Any
 from django.http import HttpRequest
 from ninja.parser import Parser
 
+from sales.strict_json import each_name_once
+
 
 class StrictParser(Parser):
     """ninja answers whatever is raised here as a body that cannot be read."""
 
     def parse_body(self, request: HttpRequest) -> Any:
         return json.loads(
-            request.body.decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_no_constant
+            request.body.decode("utf-8"), object_pairs_hook=each_name_once, parse_constant=_no_constant
         )
-
-
-def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name comes twice in one object")
-    return found
 
 
 def _no_constant(name: str) -> Any:

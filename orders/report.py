@@ -21,6 +21,7 @@ from django.utils import timezone
 from orders.reconciliation import read
 from sales import gate
 from sales.models import Sale, SaleState
+from sales.strict_json import each_name_once
 from waitingroom.models import Room
 
 VERSION = 1
@@ -68,7 +69,7 @@ def report(sale: Sale) -> dict[str, Any]:
 def verify(text: str) -> dict[str, Any]:
     """The report in this text. Raises Unverified unless this site has made it, and nobody has changed it."""
     try:
-        told: Any = json.loads(text, object_pairs_hook=_once)
+        told: Any = json.loads(text, object_pairs_hook=each_name_once)
     except (ValueError, RecursionError) as error:
         raise Unverified(f"not JSON: {error}") from None
     if not isinstance(told, dict) or not {"digest", "signature"} <= told.keys():
@@ -198,14 +199,6 @@ def _text(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which no name stands twice: people see the first, and a digest has the last."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
 
 
 def _cell(value: Any) -> str:

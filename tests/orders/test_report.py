@@ -108,7 +108,7 @@ def test_a_report_that_was_passed_on_is_ours_and_unchanged(sold: Sale, settings:
     for text, said in (
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        (twice, "a name stands twice"),
+        (twice, "a name comes twice"),
         (json.dumps(told | {"version": "\ud800"}), "changed"),
     ):
         with pytest.raises(Unverified, match=said):
